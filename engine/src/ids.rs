@@ -1,0 +1,212 @@
+//! Names of things: parse, `Display`, nothing else.
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::{fmt, str::FromStr};
+
+/// The text is not 64 hexadecimal digits in lower case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not 64 hexadecimal digits")]
+pub struct BadId;
+
+fn nibble(digit: u8) -> Result<u8, BadId> {
+    match digit {
+        b'0'..=b'9' => Ok(digit - b'0'),
+        b'a'..=b'f' => Ok(digit - b'a' + 10),
+        _ => Err(BadId),
+    }
+}
+
+fn parse_hex(text: &str) -> Result<[u8; 32], BadId> {
+    let digits = text.as_bytes();
+    if digits.len() != 64 {
+        return Err(BadId);
+    }
+    let mut id = [0; 32];
+    for (byte, pair) in id.iter_mut().zip(digits.chunks_exact(2)) {
+        *byte = (nibble(pair[0])? << 4) | nibble(pair[1])?;
+    }
+    Ok(id)
+}
+
+fn write_hex(id: &[u8; 32], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    id.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+}
+
+macro_rules! ids {
+    ($($(#[$doc:meta])* $name:ident = $prefix:literal;)*) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name([u8; 32]);
+
+        impl $name {
+            /// The id made of these bytes.
+            #[must_use]
+            pub const fn of(bytes: [u8; 32]) -> Self {
+                Self(bytes)
+            }
+
+            /// All 64 digits, without any prefix.
+            #[must_use]
+            pub fn hex(&self) -> String {
+                self.0.iter().map(|byte| format!("{byte:02x}")).collect()
+            }
+
+            /// The first 12 digits: what `docker ps` shows.
+            #[must_use]
+            pub fn short(&self) -> String {
+                self.0[..6].iter().map(|byte| format!("{byte:02x}")).collect()
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str($prefix)?;
+                write_hex(&self.0, f)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(self, f)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = BadId;
+            fn from_str(text: &str) -> Result<Self, BadId> {
+                parse_hex(text.strip_prefix($prefix).ok_or(BadId)?).map(Self)
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = std::borrow::Cow::<str>::deserialize(deserializer)?;
+                text.parse().map_err(serde::de::Error::custom)
+            }
+        }
+    )*};
+}
+
+ids! {
+    /// A container.
+    ContainerId = "";
+    /// One process run by `docker exec`.
+    ExecId = "";
+    /// A network, and a container's endpoint on one.
+    NetworkId = "";
+    /// The digest of bytes: a blob, a layer's diff id, an image's config.
+    Digest = "sha256:";
+}
+
+/// An image is named by the digest of its configuration.
+pub type ImageId = Digest;
+
+/// 32 bytes nobody can guess.
+#[must_use]
+pub fn random() -> [u8; 32] {
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes).expect("getrandom(2) does not fail after boot");
+    bytes
+}
+
+/// A tenant: `[a-z0-9]([a-z0-9-]*[a-z0-9])?`, at most 32 characters.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TenantName(std::sync::Arc<str>);
+
+/// The text does not name a tenant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a tenant's name is 1 to 32 of a-z, 0-9 and -, and neither begins nor ends with -")]
+pub struct BadTenantName;
+
+impl TenantName {
+    /// The tenant that the operator's own socket speaks for.
+    #[must_use]
+    pub fn operator() -> Self {
+        Self("default".into())
+    }
+
+    /// Whether this is the operator's own tenant, which may do what root may.
+    #[must_use]
+    pub fn is_operator(&self) -> bool {
+        &*self.0 == "default"
+    }
+
+    /// For file names and log fields.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for TenantName {
+    type Err = BadTenantName;
+    fn from_str(text: &str) -> Result<Self, BadTenantName> {
+        let legal = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        let long_enough = (1..=32).contains(&text.len());
+        if !long_enough || !text.chars().all(legal) || text.starts_with('-') || text.ends_with('-')
+        {
+            return Err(BadTenantName);
+        }
+        Ok(Self(text.into()))
+    }
+}
+
+impl fmt::Display for TenantName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for TenantName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Serialize for TenantName {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for TenantName {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<str>::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_reads_back_as_it_was_written() {
+        let id = Digest::of(random());
+        assert_eq!(id.to_string().parse(), Ok(id));
+        assert_eq!(id.hex().parse::<ContainerId>().map(|c| c.hex()), Ok(id.hex()));
+    }
+
+    #[test]
+    fn text_that_is_no_id_is_refused() {
+        let upper = "A".repeat(64);
+        for text in ["", "abc", upper.as_str()] {
+            assert_eq!(text.parse::<ContainerId>(), Err(BadId));
+        }
+        assert_eq!("a".repeat(64).parse::<Digest>(), Err(BadId));
+    }
+
+    #[test]
+    fn a_tenant_cannot_be_named_by_a_path() {
+        for text in ["", "-a", "a-", "../x", "A", "a b", &"a".repeat(33)] {
+            assert_eq!(text.parse::<TenantName>(), Err(BadTenantName), "{text}");
+        }
+        assert_eq!("team-7".parse::<TenantName>().map(|t| t.to_string()), Ok("team-7".into()));
+    }
+}

@@ -1,0 +1,1 @@
+//! The system-call fence: what nix and rustix lack, made safe.
