@@ -1,1 +1,1 @@
-//! (room: runtime)
+//! Makes a spec run: control groups, supervisors, seccomp, adoption.
