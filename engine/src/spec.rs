@@ -372,3 +372,18 @@ pub struct EndpointSettings {
     #[serde(deserialize_with = "null_is_default")]
     pub gw_priority: i64,
 }
+
+/// Puts `more` into `env`: a variable that is there already gets the new value,
+/// a word without `=` takes it away.
+pub fn merge_env(env: &mut Vec<String>, more: &[String]) {
+    let key = |entry: &str| entry.split('=').next().unwrap_or_default().to_owned();
+    for entry in more {
+        let at = env.iter().position(|old| key(old) == key(entry));
+        match (at, entry.contains('=')) {
+            (Some(at), true) => env[at].clone_from(entry),
+            (Some(at), false) => drop(env.remove(at)),
+            (None, true) => env.push(entry.clone()),
+            (None, false) => {}
+        }
+    }
+}
