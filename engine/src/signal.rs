@@ -30,7 +30,8 @@ pub fn parse(text: &str) -> Result<i32, BadSignal> {
         Some(_) | None => None,
     };
     if let Some((base, offset)) = real_time {
-        let offset = if offset.is_empty() { 0 } else { offset.parse::<i32>().map_err(|_| bad())? };
+        let offset =
+            if offset.is_empty() { 0 } else { offset.parse::<i32>().map_err(|_| bad())? };
         let number = base.checked_add(offset).ok_or_else(bad)?;
         return if (RTMIN..=RTMAX).contains(&number) { Ok(number) } else { Err(bad()) };
     }
@@ -48,9 +49,14 @@ mod tests {
 
     #[test]
     fn signals_are_found_by_number_and_by_name_in_any_case() {
-        for (text, number) in
-            [("9", 9), ("KILL", 9), ("sigterm", 15), ("SIGRTMIN+3", 37), ("rtmax-1", 63), ("cld", 17)]
-        {
+        for (text, number) in [
+            ("9", 9),
+            ("KILL", 9),
+            ("sigterm", 15),
+            ("SIGRTMIN+3", 37),
+            ("rtmax-1", 63),
+            ("cld", 17),
+        ] {
             assert_eq!(parse(text), Ok(number), "{text}");
         }
     }

@@ -26,7 +26,8 @@ impl Driver {
         let terminal = self.record.config.tty;
         let streams = Streams { stdout: options.stdout, stderr: options.stderr };
         let wants_output = streams.stdout || streams.stderr;
-        let live = if options.stream && wants_output { Some(self.live(streams).await?) } else { None };
+        let live =
+            if options.stream && wants_output { Some(self.live(streams).await?) } else { None };
         let past = if options.logs && wants_output { Some(self.past(options)) } else { None };
         let output: Option<Output> = match (past, live) {
             (Some(past), Some(live)) => Some(Box::pin(past.chain(live))),

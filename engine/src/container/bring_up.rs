@@ -7,9 +7,8 @@
 use super::{EndpointRecord, driver::Driver, state::Event};
 use crate::{
     error::Error,
-    network::{AttachRequest, Attachment as Network, Mode, PublishRequest},
-    runtime::{self, Files, Job, NetworkNamespace, Prepared},
-    storage::atomic,
+    network::{AttachRequest, Attachment as Network, Mode},
+    runtime::{self, Job, NetworkNamespace, Prepared},
 };
 use std::{net::IpAddr, sync::Arc};
 use tritium_probes::{Admission, Device, DeviceKind, DevicePolicy};
@@ -127,36 +126,10 @@ impl Driver {
             tenant: record.tenant.clone(),
             mode,
             mac,
-            ports: self.ports()?,
+            ports: super::ports::publish(&record.config, &record.host)?,
             address: None,
         };
         Ok(Some(self.tools.networks.attach(&request).await?))
-    }
-
-    fn ports(&self) -> Result<Vec<PublishRequest>, Error> {
-        let host = &self.record.host;
-        let mut ports = Vec::new();
-        for (port, bindings) in &host.port_bindings {
-            let (container_port, proto) = crate::spec::port(port)?;
-            let any = [crate::spec::PortBinding::default()];
-            let bindings = bindings.as_deref().filter(|list| !list.is_empty()).unwrap_or(&any);
-            for binding in bindings {
-                ports.push(PublishRequest {
-                    container_port,
-                    proto,
-                    host_ip: crate::spec::host_ip(&binding.host_ip)?,
-                    host_port: crate::spec::port_range(&binding.host_port)?,
-                });
-            }
-        }
-        if host.publish_all_ports {
-            let exposed = self.record.config.exposed_ports.iter().flatten();
-            for (port, _) in exposed.filter(|(port, _)| !host.port_bindings.contains_key(*port)) {
-                let (container_port, proto) = crate::spec::port(port)?;
-                ports.push(PublishRequest { container_port, proto, host_ip: None, host_port: None });
-            }
-        }
-        Ok(ports)
     }
 
     fn note_network(&mut self, network: Option<&Network>) {
@@ -165,28 +138,6 @@ impl Driver {
         if let Some(endpoint) = &network.endpoint {
             let record = self.record.endpoints.entry(DEFAULT_NETWORK.into()).or_default();
             record.endpoint = Some(endpoint.clone());
-        }
-    }
-
-    /// /etc/hosts, /etc/hostname and /etc/resolv.conf, as Docker fills them.
-    async fn write_files(&self) -> Result<Files, Error> {
-        let directory = self.tools.directory(self.record.id);
-        let files = Files {
-            hosts: directory.join("hosts"),
-            hostname: directory.join("hostname"),
-            resolv_conf: directory.join("resolv.conf"),
-        };
-        let contents = super::files::contents(&self.record)?;
-        let targets = files.clone();
-        let written = tokio::task::spawn_blocking(move || {
-            atomic::write_lazily(&targets.hosts, contents.hosts.as_bytes())?;
-            atomic::write_lazily(&targets.hostname, contents.hostname.as_bytes())?;
-            atomic::write_lazily(&targets.resolv_conf, contents.resolv_conf.as_bytes())
-        });
-        match written.await {
-            Ok(Ok(())) => Ok(files),
-            Ok(Err(error)) => Err(Error::internal("cannot write the container's hosts files", error)),
-            Err(error) => Err(Error::internal("cannot write the container's hosts files", error)),
         }
     }
 
@@ -280,7 +231,7 @@ impl Joined {
 }
 
 /// What the guard lets a container do.
-pub(crate) fn admission(record: &super::Record) -> Result<Admission, Error> {
+pub fn admission(record: &super::Record) -> Result<Admission, Error> {
     let host = &record.host;
     let asked_for_raw = host.cap_add.iter().flatten().any(|capability| {
         let name = capability.to_ascii_uppercase();

@@ -6,17 +6,13 @@
 
 use super::{
     AttachOptions, Attachment, EndpointRecord, Handle, Record, Snapshot, State, Update,
-    WaitOutcome,
-    attach::Waiting,
-    handle::Inner,
-    restart::Backoff,
-    state::Event,
-    tools::Tools,
+    WaitOutcome, attach::Waiting, handle::Inner, restart::Backoff, state::Event, tools::Tools,
 };
 use crate::{
     error::{Error, chain},
     events,
     runtime::{Exit, Running},
+    signal,
 };
 use std::{sync::Arc, time::Duration};
 use tokio::{
@@ -36,7 +32,7 @@ pub(super) enum Request {
     Stop { signal: Option<i32>, timeout: Option<i64>, restart: bool, done: Done<()> },
     Kill { signal: i32, done: Done<()> },
     Freeze { freeze: bool, done: Done<()> },
-    Remove { force: bool, volumes: bool, done: Done<()> },
+    Remove { force: bool, done: Done<()> },
     Rename { name: String, done: Done<()> },
     Update { change: Box<Update>, done: Done<()> },
     Attach { options: AttachOptions, done: Done<Attachment> },
@@ -53,7 +49,7 @@ struct Ending {
 enum Then {
     Nothing,
     Restart,
-    Remove { volumes: bool },
+    Remove,
 }
 
 pub(super) struct Driver {
@@ -66,6 +62,8 @@ pub(super) struct Driver {
     pub(super) running_seen: watch::Sender<Option<Running>>,
     /// The probes hold one watch for the label `tritium.trace=syscalls`.
     pub(super) traced: Option<u64>,
+    /// Its control group, while the guard knows it.
+    pub(super) admitted: Option<u64>,
     seen: watch::Sender<Arc<Snapshot>>,
     requests: mpsc::Receiver<Request>,
     endings: Vec<Ending>,
@@ -80,7 +78,8 @@ pub(super) struct Driver {
 /// Gives a container its driver. `running`: it has been found alive.
 pub fn adopt(record: Record, running: Option<Running>, tools: &Tools) -> Handle {
     let (sender, requests) = mpsc::channel(64);
-    let snapshot = Arc::new(Snapshot { record: Arc::new(record.clone()), state: record.state.clone() });
+    let snapshot =
+        Arc::new(Snapshot { record: Arc::new(record.clone()), state: record.state.clone() });
     let (seen, seen_by_others) = watch::channel(snapshot);
     let (running_seen, running_by_others) = watch::channel(running.clone());
     let exits = broadcast::Sender::new(16);
@@ -102,6 +101,7 @@ pub fn adopt(record: Record, running: Option<Running>, tools: &Tools) -> Handle 
         exits,
         running_seen,
         traced: None,
+        admitted: None,
         seen,
         requests,
         endings: Vec::new(),
@@ -116,8 +116,10 @@ pub fn adopt(record: Record, running: Option<Running>, tools: &Tools) -> Handle 
 
 impl Driver {
     async fn drive(mut self) {
-        if self.running.is_some() {
-            self.watch_if_asked();
+        if let Some(running) = &self.running {
+            let cgroup = running.cgroup_id();
+            self.admitted = Some(cgroup);
+            self.watch_if_asked(cgroup);
         }
         let stopping = self.tools.stopping.clone();
         loop {
@@ -198,8 +200,8 @@ impl Driver {
                 let outcome = self.attach(options).await;
                 answer(done, outcome);
             }
-            Request::Remove { force, volumes, done } => {
-                self.remove_asked(force, volumes, done).await;
+            Request::Remove { force, done } => {
+                self.remove_asked(force, done).await;
             }
         }
     }
@@ -238,13 +240,14 @@ impl Driver {
             self.record.stopped_by_user = true;
         }
         let Some(running) = self.running.clone() else {
-            let outcome = if restart { self.start_asked().await } else { self.stop_waiting().await };
+            let outcome =
+                if restart { self.start_asked().await } else { self.stop_waiting().await };
             answer(done, outcome);
             return;
         };
         let config = &self.record.config;
         let signal = signal
-            .or_else(|| config.stop_signal.as_deref().and_then(crate::spec::signal_number))
+            .or_else(|| config.stop_signal.as_deref().and_then(|text| signal::parse(text).ok()))
             .unwrap_or(SIGTERM);
         let seconds = timeout.or(config.stop_timeout).unwrap_or(10);
         let kill_at = u64::try_from(seconds).ok().map(|s| Instant::now() + Duration::from_secs(s));
@@ -284,7 +287,8 @@ impl Driver {
                 Err(Error::Conflict(format!("container {} is not running", self.record.id))),
             );
         };
-        let own = self.record.config.stop_signal.as_deref().and_then(crate::spec::signal_number);
+        let own =
+            self.record.config.stop_signal.as_deref().and_then(|text| signal::parse(text).ok());
         if signal == SIGKILL || own.is_none_or(|own| own == signal) {
             self.no_restart = true;
         }
@@ -310,7 +314,11 @@ impl Driver {
             let state = if paused { "already" } else { "not" };
             return Err(Error::Conflict(format!("Container {id} is {state} paused")));
         }
-        if freeze { running.freeze().await? } else { running.thaw().await? }
+        if freeze {
+            running.freeze().await?
+        } else {
+            running.thaw().await?
+        }
         self.step(if freeze { Event::Paused } else { Event::Resumed });
         self.tools.announce(&self.record, if freeze { "pause" } else { "unpause" }, &[]);
         self.save().await
@@ -341,10 +349,10 @@ impl Driver {
         Ok(())
     }
 
-    async fn remove_asked(&mut self, force: bool, volumes: bool, done: Done<()>) {
+    async fn remove_asked(&mut self, force: bool, done: Done<()>) {
         let Some(running) = self.running.clone() else {
             self.restart_at = None;
-            let outcome = self.remove(volumes).await;
+            let outcome = self.remove().await;
             return answer(done, outcome);
         };
         if !force {
@@ -361,7 +369,7 @@ impl Driver {
         self.no_restart = true;
         // An error: it has just ended, and the exit is on its way.
         drop(running.signal(SIGKILL));
-        self.endings.push(Ending { kill_at: None, then: Then::Remove { volumes }, done });
+        self.endings.push(Ending { kill_at: None, then: Then::Remove, done });
     }
 
     /// The first process has ended, and so have all others.
@@ -394,8 +402,7 @@ impl Driver {
         let endings = std::mem::take(&mut self.endings);
         let by_hand = !endings.is_empty() || std::mem::take(&mut self.no_restart);
         let policy = &self.record.host.restart_policy;
-        let restart =
-            !by_hand && super::restart::wanted(policy, code, self.record.restart_count);
+        let restart = !by_hand && super::restart::wanted(policy, code, self.record.restart_count);
         if restart {
             self.step(Event::WillRestart);
             let ran = match self.record.state {
@@ -432,32 +439,31 @@ impl Driver {
                     answer(done, Ok(()));
                 }
                 Then::Restart => {
-                    let outcome =
-                        if self.running.is_none() { self.start().await } else { Ok(()) };
+                    let outcome = if self.running.is_none() { self.start().await } else { Ok(()) };
                     if outcome.is_ok() {
                         self.tools.announce(&self.record, "restart", &[]);
                     }
                     answer(done, outcome);
                 }
-                Then::Remove { volumes } => removed = Some((volumes, done)),
+                Then::Remove => removed = Some(done),
             }
         }
-        if let Some((volumes, done)) = removed {
-            let outcome = self.remove(volumes).await;
+        if let Some(done) = removed {
+            let outcome = self.remove().await;
             answer(done, outcome);
         }
     }
 
     /// Docker's `--rm`.
     async fn auto_remove(&mut self) {
-        if let Err(error) = self.remove(true).await {
+        if let Err(error) = self.remove().await {
             tracing::error!(container = %self.record.id, error = %chain(&error), "cannot remove");
         }
     }
 
     /// Record first, then the rest: what a crash leaves has no owner, and is
     /// swept away at the next start.
-    async fn remove(&mut self, volumes: bool) -> Result<(), Error> {
+    async fn remove(&mut self) -> Result<(), Error> {
         if self.record.state == State::Removing {
             return Err(Error::Conflict(format!(
                 "removal of container {} is already in progress",
@@ -476,9 +482,6 @@ impl Driver {
             Error::internal(format!("cannot remove the files of container {id}"), error)
         })?;
         self.tools.runtime.cleanup(id).await;
-        if volumes {
-            self.tools.remove_anonymous_volumes(&self.record).await;
-        }
         self.tools.registry.remove(id);
         self.tools.announce(&self.record, "destroy", &[]);
         self.removed = true;

@@ -1,12 +1,6 @@
 //! How everybody but its driver deals with a container.
 
-use super::{
-    ExecHandle, Snapshot, State,
-    driver::Request,
-    exec, logs,
-    tools::Tools,
-    top,
-};
+use super::{ExecHandle, Snapshot, State, driver::Request, exec, logs, tools::Tools, top};
 use crate::{
     error::Error,
     ids::{ContainerId, ExecId, TenantName},
@@ -225,13 +219,12 @@ impl Handle {
         self.ask(|done| Request::Freeze { freeze: false, done }).await
     }
 
-    /// Removes it and everything of it; `force` kills it first; `volumes`
-    /// removes its anonymous volumes too.
+    /// Removes it and everything of it; `force` kills it first.
     ///
     /// # Errors
     /// `Conflict` if it runs and `force` is not given.
-    pub async fn remove(&self, force: bool, volumes: bool) -> Result<(), Error> {
-        self.ask(|done| Request::Remove { force, volumes, done }).await
+    pub async fn remove(&self, force: bool) -> Result<(), Error> {
+        self.ask(|done| Request::Remove { force, done }).await
     }
 
     /// The caller has taken the name.
@@ -360,10 +353,7 @@ impl Handle {
             | State::Restarting { .. }
             | State::Exited { .. }
             | State::Removing => {
-                return Err(Error::Conflict(format!(
-                    "container {} is not running",
-                    self.inner.id
-                )));
+                return Err(Error::Conflict(format!("container {} is not running", self.inner.id)));
             }
         }
         let exec = ExecHandle::new(self.clone(), request);

@@ -62,9 +62,7 @@ impl LateInput {
         }
         match &mut self.stage {
             Stage::Ready(stdin) => Poll::Ready(Ok(stdin)),
-            Stage::Waiting(_) | Stage::Gone => {
-                Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()))
-            }
+            Stage::Waiting(_) | Stage::Gone => Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
         }
     }
 

@@ -321,7 +321,8 @@ mod tests {
     }
 
     fn log_of(text: &str) -> (PathBuf, PathBuf) {
-        let directory = std::env::temp_dir().join(format!("log-{}", crate::ids::ExecId::of(crate::ids::random())));
+        let directory = std::env::temp_dir()
+            .join(format!("log-{}", crate::ids::ExecId::of(crate::ids::random())));
         std::fs::create_dir(&directory).unwrap();
         let path = directory.join("x-json.log");
         File::create(&path).unwrap().write_all(text.as_bytes()).unwrap();
@@ -354,7 +355,10 @@ mod tests {
     async fn tail_counts_lines_from_the_end_over_rotated_files() {
         let (directory, path) = log_of(&(entry(3, "stdout") + &entry(4, "stderr")));
         let older = directory.join("x-json.log.1");
-        File::create(older).unwrap().write_all((entry(1, "stdout") + &entry(2, "stdout")).as_bytes()).unwrap();
+        File::create(older)
+            .unwrap()
+            .write_all((entry(1, "stdout") + &entry(2, "stdout")).as_bytes())
+            .unwrap();
         let tail = |tail| LogOptions { tail: Some(tail), ..BOTH };
         assert_eq!(text_of(&path, tail(0)).await, "");
         assert_eq!(text_of(&path, tail(1)).await, "line 4\n");
@@ -366,14 +370,16 @@ mod tests {
 
     #[tokio::test]
     async fn streams_times_and_broken_lines_are_told_apart() {
-        let text = entry(1, "stdout") + "{\"log\":\"torn\n" + &entry(2, "stderr") + &entry(3, "stdout");
+        let text =
+            entry(1, "stdout") + "{\"log\":\"torn\n" + &entry(2, "stderr") + &entry(3, "stdout");
         let (directory, path) = log_of(&text);
         let stderr = LogOptions { stdout: false, ..BOTH };
         assert_eq!(text_of(&path, stderr).await, "line 2\n");
         let second: jiff::Timestamp = "2026-01-01T00:00:02Z".parse().unwrap();
         let third: jiff::Timestamp = "2026-01-01T00:00:03Z".parse().unwrap();
         let nanos = |time: jiff::Timestamp| i64::try_from(time.as_nanosecond()).ok();
-        let range = LogOptions { since: nanos(second), until: nanos(third), timestamps: true, ..BOTH };
+        let range =
+            LogOptions { since: nanos(second), until: nanos(third), timestamps: true, ..BOTH };
         assert_eq!(text_of(&path, range).await, "2026-01-01T00:00:02.500000000Z line 2\n");
         std::fs::remove_dir_all(directory).unwrap();
     }

@@ -12,16 +12,35 @@
 //!
 //! Used by `service` only.
 
+mod attach;
+mod bring_up;
+mod driver;
+mod exec;
+mod files;
 mod handle;
+mod input;
+mod logs;
+pub mod ports;
 mod record;
+mod registry;
+mod restart;
 mod state;
+mod tools;
+mod top;
+mod update;
 
+pub use bring_up::admission;
+pub use driver::adopt;
+pub use exec::{ExecHandle, ExecRequest, ExecSnapshot};
 pub use handle::{
-    AttachOptions, Attachment, ExecHandle, ExecRequest, ExecSnapshot, Handle, Input, LogOptions,
-    Output, Top, WaitCondition, WaitOutcome,
+    AttachOptions, Attachment, Handle, Input, LogOptions, Output, Top, WaitCondition, WaitOutcome,
 };
 pub use record::{EndpointRecord, MountPoint, Record};
+pub use registry::Registry;
+pub use restart::wanted_at_start;
 pub use state::State;
+pub use tools::Tools;
+pub use update::Update;
 
 use std::sync::Arc;
 
@@ -32,6 +51,4 @@ pub struct Snapshot {
     pub record: Arc<Record>,
     /// Where it is now.
     pub state: State,
-    /// Ids of the execs that it still knows, oldest first.
-    pub execs: Vec<crate::ids::ExecId>,
 }

@@ -39,6 +39,18 @@ pub struct Record {
     pub state: State,
 }
 
+impl Record {
+    /// What is written now.
+    pub const VERSION: u32 = 1;
+
+    /// Its label asks for its system calls to be traced for its whole life.
+    #[must_use]
+    pub fn wants_trace(&self) -> bool {
+        let labels = self.config.labels.iter().flatten();
+        labels.into_iter().any(|(key, value)| key == "tritium.trace" && value == "syscalls")
+    }
+}
+
 /// One endpoint: what was asked for, and what it got while the container runs.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct EndpointRecord {
@@ -56,6 +68,8 @@ pub struct MountPoint {
     /// Docker's `Mode` as it was written: `ro`, `z`, `rslave`.
     pub mode: String,
     pub writable: bool,
+    /// What is mounted below the source is seen too.
+    pub recursive: bool,
     /// `rprivate` and so on.
     pub propagation: String,
 }

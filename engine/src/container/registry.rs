@@ -110,9 +110,9 @@ impl Registry {
             lists.containers.values().filter(own).filter(|it| it.id().hex().starts_with(reference));
         match (fitting.next(), fitting.next()) {
             (Some(handle), None) => Ok(handle.clone()),
-            (Some(_), Some(_)) => Err(Error::Invalid(format!(
-                "Multiple IDs found with provided prefix: {reference}"
-            ))),
+            (Some(_), Some(_)) => {
+                Err(Error::Invalid(format!("Multiple IDs found with provided prefix: {reference}")))
+            }
             (None, _) => Err(not_found()),
         }
     }

@@ -43,7 +43,7 @@ pub(super) fn wanted(policy: &RestartPolicy, code: i32, restarts: u32) -> bool {
 
 /// Whether `policy` wants a container running that the engine, as it starts,
 /// finds not running.
-pub(super) fn wanted_at_start(
+pub fn wanted_at_start(
     policy: &RestartPolicy,
     state: &State,
     stopped_by_user: bool,

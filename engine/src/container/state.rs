@@ -18,24 +18,55 @@ use serde::{Deserialize, Serialize};
 #[serde(tag = "state", rename_all = "snake_case")]
 pub enum State {
     /// Never run. `code`, `error`: why the last start failed (0: not tried).
-    Created { code: i32, error: String },
-    Running { pid: i32, since: i64 },
-    Paused { pid: i32, since: i64 },
+    Created {
+        code: i32,
+        error: String,
+    },
+    Running {
+        pid: i32,
+        since: i64,
+    },
+    Paused {
+        pid: i32,
+        since: i64,
+    },
     /// Ended, and to be started again by its restart policy.
-    Restarting { code: i32, oom_killed: bool, since: i64, at: i64 },
-    Exited { code: i32, oom_killed: bool, error: String, since: i64, at: i64 },
+    Restarting {
+        code: i32,
+        oom_killed: bool,
+        since: i64,
+        at: i64,
+    },
+    Exited {
+        code: i32,
+        oom_killed: bool,
+        error: String,
+        since: i64,
+        at: i64,
+    },
     Removing,
 }
 
 /// What can happen to a container.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Event {
-    Started { pid: i32, at: i64 },
+    Started {
+        pid: i32,
+        at: i64,
+    },
     /// It was to be started and could not.
-    NotStarted { code: i32, error: String, at: i64 },
+    NotStarted {
+        code: i32,
+        error: String,
+        at: i64,
+    },
     Paused,
     Resumed,
-    Exited { code: i32, oom_killed: bool, at: i64 },
+    Exited {
+        code: i32,
+        oom_killed: bool,
+        at: i64,
+    },
     WillRestart,
     /// The user does not want it restarted after all.
     Stopped,

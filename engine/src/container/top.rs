@@ -45,7 +45,8 @@ fn parse(text: &str, pids: &BTreeSet<i32>) -> Result<Top, Error> {
 /// The last column (the command) keeps its spaces.
 fn columns(line: &str, count: usize) -> Vec<String> {
     let mut words = line.split_whitespace();
-    let mut row: Vec<String> = words.by_ref().take(count.saturating_sub(1)).map(str::to_owned).collect();
+    let mut row: Vec<String> =
+        words.by_ref().take(count.saturating_sub(1)).map(str::to_owned).collect();
     let rest = words.collect::<Vec<_>>().join(" ");
     if !rest.is_empty() {
         row.push(rest);
@@ -62,7 +63,10 @@ mod tests {
         let text = "UID  PID PPID CMD\nroot 1 0 init\nroot 42 1 sleep 100 \nme 7 1 x\n";
         let top = parse(text, &BTreeSet::from([42, 7])).unwrap();
         assert_eq!(top.titles, ["UID", "PID", "PPID", "CMD"]);
-        assert_eq!(top.processes, [vec!["root", "42", "1", "sleep 100"], vec!["me", "7", "1", "x"]]);
+        assert_eq!(
+            top.processes,
+            [vec!["root", "42", "1", "sleep 100"], vec!["me", "7", "1", "x"]]
+        );
     }
 
     #[test]

@@ -4,21 +4,48 @@
 //! and a scope sees its own tenant's things only. Another tenant's container
 //! is "No such container", never "not yours".
 //!
-//! Used by `api` only.
+//! Used by `api` only (and by `daemon`, which builds the engine).
 
 mod containers;
+mod create;
+mod mounts;
+mod policy;
+mod start;
+mod tenants;
 
 pub use containers::{CreateContainer, Created};
+pub use start::restore;
+pub use tenants::Tenants;
 
-use crate::{events::Events, ids::TenantName};
+use crate::{container::Tools, ids::TenantName, image::Images};
+use std::sync::Arc;
 
 /// The engine as a whole; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Engine {
-    pub(crate) events: Events,
+    pub(crate) tools: Tools,
+    pub(crate) images: Images,
+    pub(crate) tenants: Tenants,
+    /// What this engine is and where it runs: for `info` and `version`.
+    pub(crate) about: Arc<About>,
+}
+
+/// What `docker info` says of the engine itself.
+#[derive(Debug, Clone)]
+pub struct About {
+    pub state_dir: std::path::PathBuf,
+    /// Stable over restarts.
+    pub id: String,
+    pub started: jiff::Timestamp,
 }
 
 impl Engine {
+    /// The rooms, put together.
+    #[must_use]
+    pub fn new(tools: Tools, images: Images, tenants: Tenants, about: About) -> Self {
+        Self { tools, images, tenants, about: Arc::new(about) }
+    }
+
     /// What one tenant may see and do.
     #[must_use]
     pub fn tenant(&self, tenant: TenantName) -> Scope {

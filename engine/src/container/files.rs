@@ -1,0 +1,62 @@
+//! /etc/hosts, /etc/hostname and /etc/resolv.conf, as Docker fills them.
+
+use super::{EndpointRecord, Record, driver::Driver};
+use crate::{error::Error, network, runtime::Files, storage::atomic};
+use std::{io, path::Path};
+
+/// The host's resolver, as containers without names of their own get it.
+const HOST_RESOLV_CONF: &str = "/etc/resolv.conf";
+
+impl Driver {
+    /// Writes them anew for each start: the address may be another one. They
+    /// need no fsync, for a start after a crash writes them again.
+    pub(super) async fn write_files(&self) -> Result<Files, Error> {
+        let directory = self.tools.directory(self.record.id);
+        let files = Files {
+            hosts: directory.join("hosts"),
+            hostname: directory.join("hostname"),
+            resolv_conf: directory.join("resolv.conf"),
+        };
+        let hosts = hosts(&self.record);
+        let hostname = format!("{}\n", self.record.config.hostname);
+        let record = self.record.clone();
+        let targets = files.clone();
+        let written = tokio::task::spawn_blocking(move || -> io::Result<()> {
+            let resolv_conf = resolv_conf(&record)?;
+            atomic::write_cached(&targets.hosts, hosts.as_bytes())?;
+            atomic::write_cached(&targets.hostname, hostname.as_bytes())?;
+            atomic::write_cached(&targets.resolv_conf, resolv_conf.as_bytes())
+        });
+        let failed =
+            |error: io::Error| Error::internal("cannot write the container's hosts files", error);
+        written.await.map_err(io::Error::other).and_then(|outcome| outcome).map_err(failed)?;
+        Ok(files)
+    }
+}
+
+fn hosts(record: &Record) -> String {
+    let address = record
+        .endpoints
+        .values()
+        .filter_map(|EndpointRecord { endpoint, .. }| endpoint.as_ref())
+        .map(|endpoint| endpoint.address)
+        .next();
+    let extra = record.host.extra_hosts.clone().unwrap_or_default();
+    network::hosts_file(&record.config.hostname, &record.config.domainname, address, &extra)
+}
+
+fn resolv_conf(record: &Record) -> io::Result<String> {
+    let host = &record.host;
+    let text = match std::fs::read_to_string(Path::new(HOST_RESOLV_CONF)) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+        Err(error) => return Err(error),
+    };
+    let list = |list: &Option<Vec<String>>| list.clone().unwrap_or_default();
+    Ok(network::resolv_conf(
+        &text,
+        &list(&host.dns),
+        &list(&host.dns_search),
+        &list(&host.dns_options),
+    ))
+}
