@@ -7,6 +7,7 @@
 //! | set | what is in it |
 //! |---|---|
 //! | `bridges`, `same` | every bridge; and paired with itself |
+//! | `subnets` | every bridge's addresses |
 //! | `published` | protocol . port → container's address . port, on any local address |
 //! | `published_at` | the same for one host address |
 //! | `before` | interfaces of a host that forwarded nothing until we came |
@@ -23,6 +24,7 @@ use super::{
         value_of, was_dnated,
     },
 };
+use ipnet::Ipv4Net;
 use netlink_packet_netfilter::nftables::{Expressions, InetHookNumber, MetaKey};
 use std::net::Ipv4Addr;
 
@@ -38,6 +40,7 @@ pub(super) fn ruleset(batch: &mut Batch) {
     let target = [ADDRESS, PORT];
     batch.set("bridges", &[INTERFACE], None);
     batch.set("same", &[INTERFACE, INTERFACE], None);
+    batch.ranges("subnets", ADDRESS);
     batch.set("published", &[PROTOCOL, PORT], Some(&target));
     batch.set("published_at", &[ADDRESS, PROTOCOL, PORT], Some(&target));
     batch.set(BEFORE, &[INTERFACE], None);
@@ -60,9 +63,10 @@ pub(super) fn ruleset(batch: &mut Batch) {
     let to_elsewhere = [meta(MetaKey::Oifname, 0), is_in("bridges", false), masquerade()];
     batch.rule("outward", from_bridge().into_iter().chain(to_elsewhere));
     // By way of a published port and back into the same bridge: the answer must
-    // come back this way too, so it must be asked from here.
-    batch
-        .rule("outward", within_one_bridge().into_iter().chain(was_dnated()).chain([masquerade()]));
+    // come back this way too, so it must be asked from here. By address, since
+    // br_netfilter does not say here by which interface a packet came.
+    let from_subnet = [ip_address(SOURCE, 0), is_in("subnets", true)].into_iter();
+    batch.rule("outward", from_subnet.chain(to_bridge()).chain(was_dnated()).chain([masquerade()]));
     let from_localhost = is_loopback(SOURCE).into_iter();
     batch.rule("outward", from_localhost.chain(to_bridge()).chain([masquerade()]));
 }
@@ -105,9 +109,11 @@ fn within_one_bridge() -> [Expressions; 3] {
 }
 
 /// Lets a bridge take part.
-pub(super) fn add_bridge(batch: &mut Batch, name: &str) {
+pub(super) fn add_bridge(batch: &mut Batch, name: &str, subnet: Ipv4Net) {
     batch.add("bridges", interface(name), None);
     batch.add("same", [interface(name), interface(name)].concat(), None);
+    let end = subnet.broadcast().to_bits().wrapping_add(1);
+    batch.add_range("subnets", subnet.network().octets().into(), end.to_be_bytes().into());
 }
 
 /// Forwards nothing between these interfaces, as it was before us.

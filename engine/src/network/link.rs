@@ -9,7 +9,10 @@ use netlink_packet_core::{NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL};
 use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage as Message,
     address::{AddressAttribute, AddressMessage},
-    link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage},
+    link::{
+        BridgePortState, InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoPortKind, InfoVeth,
+        LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
+    },
     route::{
         RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope,
         RouteType,
@@ -33,6 +36,8 @@ pub(super) struct Link {
     /// Index of the bridge it is a port of.
     pub(super) master: Option<u32>,
     pub(super) is_bridge: bool,
+    /// Whether its bridge passes frames from it and to it.
+    pub(super) is_forwarding: bool,
     /// From the container's side, so for the host's end of a veth.
     pub(super) counters: Counters,
 }
@@ -45,6 +50,7 @@ impl From<LinkMessage> for Link {
             alias: None,
             master: None,
             is_bridge: false,
+            is_forwarding: false,
             counters: Counters::default(),
         };
         for attribute in message.attributes {
@@ -55,6 +61,7 @@ impl From<LinkMessage> for Link {
                 LinkAttribute::Controller(index) => link.master = Some(index),
                 LinkAttribute::LinkInfo(info) => {
                     link.is_bridge = info.contains(&LinkInfo::Kind(InfoKind::Bridge));
+                    link.is_forwarding = info.iter().any(is_forwarding);
                 }
                 LinkAttribute::Stats64(host) => {
                     link.counters = Counters {
@@ -73,6 +80,11 @@ impl From<LinkMessage> for Link {
         }
         link
     }
+}
+
+fn is_forwarding(info: &LinkInfo) -> bool {
+    let state = InfoBridgePort::State(BridgePortState::Forwarding);
+    matches!(info, LinkInfo::PortData(InfoPortData::BridgePort(port)) if port.contains(&state))
 }
 
 fn link(index: u32, attributes: Vec<LinkAttribute>) -> LinkMessage {
@@ -214,7 +226,21 @@ impl Rtnl {
                 ]),
             ],
         ));
-        self.ask(vec![(Message::NewLink(new), CREATE)]).map(drop)
+        // With br_netfilter, what a container sends to a port it has itself
+        // published goes back by the port of the bridge it came from.
+        let hairpin = link(
+            0,
+            vec![
+                LinkAttribute::IfName(name.into()),
+                LinkAttribute::LinkInfo(vec![
+                    LinkInfo::PortKind(InfoPortKind::Bridge),
+                    LinkInfo::PortData(InfoPortData::BridgePort(vec![
+                        InfoBridgePort::HairpinMode(true),
+                    ])),
+                ]),
+            ],
+        );
+        self.ask(vec![(Message::NewLink(new), CREATE), (Message::NewLink(hairpin), 0)]).map(drop)
     }
 
     pub(super) fn set_up(&mut self, index: u32) -> io::Result<()> {

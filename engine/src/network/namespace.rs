@@ -12,6 +12,8 @@ use std::{
     io,
     os::fd::{AsFd, OwnedFd},
     sync::mpsc::{Receiver, Sender},
+    thread,
+    time::{Duration, Instant},
 };
 
 /// Loopback's index in every network namespace (`LOOPBACK_IFINDEX`).
@@ -65,6 +67,10 @@ impl Maker {
         let netns = own_namespace()?;
         let mut inside = Rtnl::open()?;
         inside.set_up(LOOPBACK)?;
+        // As Docker: in its own network no container needs a capability to
+        // listen on any port or to ping.
+        set_sysctl("net/ipv4/ip_unprivileged_port_start", "0")?;
+        set_sysctl("net/ipv4/ping_group_range", "0 2147483647")?;
         let veth = bridge.map(|bridge| self.plug(&mut inside, &netns, bridge)).transpose()?;
         Ok(Prepared { netns, inside, veth })
     }
@@ -76,7 +82,22 @@ impl Maker {
         without_ipv6("eth0")?;
         let index = inside.find("eth0")?.ok_or(io::ErrorKind::NotFound)?.index;
         inside.set_up(index)?;
+        self.settle(&host_interface)?;
         Ok(Veth { index, host_interface })
+    }
+
+    /// Waits until the bridge has noticed that the other end is up, or the
+    /// container's first packets would be lost. Looking makes it notice, since
+    /// Linux 6.8 (`linkwatch_sync_dev` in net/core/link_watch.c); before, it
+    /// does by itself after milliseconds, at most a second.
+    fn settle(&mut self, host_interface: &str) -> io::Result<()> {
+        let end = Instant::now() + Duration::from_millis(1200);
+        while !self.host.find(host_interface)?.ok_or(io::ErrorKind::NotFound)?.is_forwarding
+            && Instant::now() < end
+        {
+            thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
     }
 
     /// Removes the host's end of a veth, and with it the other end.

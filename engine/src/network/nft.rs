@@ -13,8 +13,8 @@ use netlink_packet_netfilter::{
         Bitwise, ChainAttribute, ChainMessage, Cmp, DataAttribute, Expressions, Hook, HookNumber,
         Immediate, InetHookNumber, ListAttribute, Lookup, Meta, MetaKey,
         NfTablesMessage as Message, Operator, Payload, Register, RuleAttribute, RuleMessage,
-        SetAttribute, SetElementAttribute, SetElementList, SetElementMessage, SetFlags, SetMessage,
-        TableAttribute, TableMessage, Verdict, VerdictAttribute,
+        SetAttribute, SetElementAttribute, SetElementFlags, SetElementList, SetElementMessage,
+        SetFlags, SetMessage, TableAttribute, TableMessage, Verdict, VerdictAttribute,
     },
     none::ControlMessage,
 };
@@ -102,8 +102,17 @@ impl Batch {
         self.changes.push((Message::DeleteTable(TableMessage { attributes }), 0));
     }
 
+    /// A set of ranges of a field: see [`Batch::add_range`].
+    pub(super) fn ranges(&mut self, name: &str, key: Field) {
+        self.new_set(name, &[key], None, SetFlags::Interval);
+    }
+
     /// A set of keys, or with a `value` a map.
     pub(super) fn set(&mut self, name: &str, key: &[Field], value: Option<&[Field]>) {
+        self.new_set(name, key, value, SetFlags::empty());
+    }
+
+    fn new_set(&mut self, name: &str, key: &[Field], value: Option<&[Field]>, mut flags: SetFlags) {
         self.sets += 1;
         let mut attributes = vec![
             SetAttribute::Table(self.table.clone()),
@@ -112,7 +121,6 @@ impl Batch {
             SetAttribute::KeyLen(length(key)),
             SetAttribute::Id(self.sets),
         ];
-        let mut flags = SetFlags::empty();
         if let Some(value) = value {
             flags |= SetFlags::Map;
             attributes.push(SetAttribute::DataType(datatype(value)));
@@ -153,6 +161,18 @@ impl Batch {
         let mut element = vec![SetElementAttribute::Key(DataAttribute::Value(key))];
         element.extend(value.map(|value| SetElementAttribute::Data(DataAttribute::Value(value))));
         let message = self.elements(set, vec![ListAttribute::Element(element)]);
+        self.changes.push((Message::NewSetElement(message), CREATE));
+    }
+
+    /// All keys from `first` on and before `end`.
+    pub(super) fn add_range(&mut self, set: &str, first: Vec<u8>, end: Vec<u8>) {
+        let start = vec![SetElementAttribute::Key(DataAttribute::Value(first))];
+        let end = vec![
+            SetElementAttribute::Key(DataAttribute::Value(end)),
+            SetElementAttribute::Flags(SetElementFlags::IntervalEnd),
+        ];
+        let both = [start, end].map(ListAttribute::Element).into();
+        let message = self.elements(set, both);
         self.changes.push((Message::NewSetElement(message), CREATE));
     }
 

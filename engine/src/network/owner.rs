@@ -243,7 +243,9 @@ impl Owner {
     fn build(&mut self) -> Result<(), Error> {
         let mut batch = Batch::new(&self.config.bridge);
         firewall::ruleset(&mut batch);
-        self.bridges.values().for_each(|bridge| firewall::add_bridge(&mut batch, &bridge.name));
+        for bridge in self.bridges.values() {
+            firewall::add_bridge(&mut batch, &bridge.name, bridge.subnet);
+        }
         self.before.iter().for_each(|name| firewall::add_before(&mut batch, name.clone()));
         for attached in self.attached.values() {
             for port in &attached.held.ports {
@@ -276,7 +278,7 @@ impl Owner {
         if !self.bridges.contains_key(tenant) {
             let made = self.names.make(&mut self.rtnl, tenant, self.config.address_pool)?;
             let mut batch = Batch::new(&self.config.bridge);
-            firewall::add_bridge(&mut batch, &made.name);
+            firewall::add_bridge(&mut batch, &made.name, made.subnet);
             let name = made.name.clone();
             self.bridges.insert(tenant.clone(), made);
             if let Err(error) = self.change(batch) {
