@@ -1,8 +1,8 @@
 //! /etc/hosts, /etc/hostname and /etc/resolv.conf, as Docker fills them.
 
 use super::{EndpointRecord, Record, driver::Driver};
-use crate::{error::Error, network, runtime::Files, storage::atomic};
-use std::{io, path::Path};
+use crate::{error::Error, network, runtime::Files};
+use std::{fs::File, io::{self, Write}, path::Path};
 
 /// The host's resolver, as containers without names of their own get it.
 const HOST_RESOLV_CONF: &str = "/etc/resolv.conf";
@@ -23,15 +23,20 @@ impl Driver {
         let targets = files.clone();
         let written = tokio::task::spawn_blocking(move || -> io::Result<()> {
             let resolv_conf = resolv_conf(&record)?;
-            atomic::write_cached(&targets.hosts, hosts.as_bytes())?;
-            atomic::write_cached(&targets.hostname, hostname.as_bytes())?;
-            atomic::write_cached(&targets.resolv_conf, resolv_conf.as_bytes())
+            write(&targets.hosts, &hosts)?;
+            write(&targets.hostname, &hostname)?;
+            write(&targets.resolv_conf, &resolv_conf)
         });
         let failed =
             |error: io::Error| Error::internal("cannot write the container's hosts files", error);
         written.await.map_err(io::Error::other).and_then(|outcome| outcome).map_err(failed)?;
         Ok(files)
     }
+}
+
+/// In place: processes that joined this container's network see the same file.
+fn write(path: &Path, text: &str) -> io::Result<()> {
+    File::create(path)?.write_all(text.as_bytes())
 }
 
 fn hosts(record: &Record) -> String {

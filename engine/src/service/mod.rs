@@ -9,12 +9,13 @@
 mod containers;
 mod create;
 mod mounts;
+mod names;
 mod policy;
 mod start;
 mod tenants;
 
 pub use containers::{CreateContainer, Created};
-pub use start::restore;
+pub use start::{Found, count, find, known, restore};
 pub use tenants::Tenants;
 
 use crate::{container::Tools, ids::TenantName, image::Images};
