@@ -28,6 +28,7 @@ use tokio_util::task::TaskTracker;
 
 mod bridge;
 mod error;
+pub mod files;
 mod firewall;
 mod ipam;
 mod link;
