@@ -88,12 +88,12 @@ async fn build(
             supervisor: supervisor(config)?,
             ready: config.ready,
         },
-        tracker,
+        tracker.clone(),
     )
     .await
     .context("cannot prepare the runtime")?;
     let found = service::find(&store, &runtime).await?;
-    runtime.sweep(&service::known(&found)).await;
+    runtime.sweep(&service::known(&found)).await?;
     let running = found.iter().filter_map(|it| it.for_probes().transpose());
     let probes = start_probes(config, &runtime, running.collect::<Result<_, _>>()?);
     let networks = Networks::start(
@@ -209,7 +209,12 @@ fn serve(
         fs::remove_file(entry?.path())?;
     }
     open(&config.socket, TenantName::operator(), stopping.clone())?;
-    let tenants = Tenantry { engine: engine.clone(), folder, tracker: tracker.clone(), stopping: stopping.clone() };
+    let tenants = Tenantry {
+        engine: engine.clone(),
+        folder,
+        tracker: tracker.clone(),
+        stopping: stopping.clone(),
+    };
     let mut sockets = HashMap::new();
     tenants.follow(&mut sockets)?;
     tracker.spawn(tenants.keep_following(sockets));
@@ -277,8 +282,8 @@ fn listen(path: &Path) -> anyhow::Result<UnixListener> {
         }
         Ok(()) | Err(_) => {}
     }
-    let listener = UnixListener::bind(path)
-        .with_context(|| format!("cannot listen on {}", path.display()))?;
+    let listener =
+        UnixListener::bind(path).with_context(|| format!("cannot listen on {}", path.display()))?;
     fs::set_permissions(path, fs::Permissions::from_mode(0o660))
         .with_context(|| format!("cannot set the mode of {}", path.display()))?;
     Ok(listener)

@@ -148,7 +148,7 @@ impl Parsed {
                 _ if directive.starts_with(['#', ';']) => {}
                 "nameserver" | "domain" | "search" | "options" if values.peek().is_none() => {}
                 "nameserver" => parsed.servers.extend(values.next().and_then(|value| {
-                    value.parse().map_err(|_| parsed.invalid.push(value.clone())).ok()
+                    value.parse::<IpAddr>().map_err(|_| parsed.invalid.push(value.clone())).ok()
                 })),
                 // The last of them counts.
                 "domain" | "search" => parsed.search = values.collect(),
