@@ -99,7 +99,8 @@ impl Engine {
     pub fn bare(options: &[&str]) -> Self {
         let name = format!("tt{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         // Where overlayfs may stand on: not on a tmpfs of little memory.
-        let base = std::env::var_os("TRITIUM_TEST_DIR").map_or_else(std::env::temp_dir, PathBuf::from);
+        let base =
+            std::env::var_os("TRITIUM_TEST_DIR").map_or_else(std::env::temp_dir, PathBuf::from);
         let dir = base.join(&name);
         fs::create_dir_all(&dir).unwrap();
         let options: Vec<String> = options.iter().map(|option| (*option).to_owned()).collect();
