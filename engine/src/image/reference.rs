@@ -243,7 +243,8 @@ mod tests {
             ("localhost:5000/x", "localhost:5000/x", "localhost:5000/x"),
             ("[::1]:5000/x:t", "[::1]:5000/x:t", "[::1]:5000/x:t"),
             ("Upper/x", "Upper/x", "Upper/x"),
-            ("a__b--c.d/e", "docker.io/a__b--c.d/e", "a__b--c.d/e"),
+            ("e/a__b--c.d", "docker.io/e/a__b--c.d", "e/a__b--c.d"),
+            ("docker.io/localhost/x", "docker.io/localhost/x", "docker.io/localhost/x"),
         ] {
             let (text, whole) = (format!("{text}@{digest}"), format!("{whole}@{digest}"));
             let reference = parse(&text);
