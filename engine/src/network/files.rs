@@ -147,9 +147,11 @@ impl Parsed {
             match directive {
                 _ if directive.starts_with(['#', ';']) => {}
                 "nameserver" | "domain" | "search" | "options" if values.peek().is_none() => {}
-                "nameserver" => parsed.servers.extend(values.next().and_then(|value| {
-                    value.parse::<IpAddr>().map_err(|_| parsed.invalid.push(value.clone())).ok()
-                })),
+                "nameserver" => match values.next().map(|value| (value.parse(), value)) {
+                    Some((Ok(server), _)) => parsed.servers.push(server),
+                    Some((Err(_), value)) => parsed.invalid.push(value),
+                    None => {}
+                },
                 // The last of them counts.
                 "domain" | "search" => parsed.search = values.collect(),
                 "options" => parsed.options.extend(values),

@@ -27,6 +27,7 @@ use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
 
 mod bridge;
+mod conntrack;
 mod error;
 pub mod files;
 mod firewall;
