@@ -8,13 +8,20 @@
 
 mod containers;
 mod create;
+mod images;
 mod mounts;
+mod networks;
+pub mod operator;
 mod policy;
+pub mod seen;
 mod start;
+mod system;
 mod tenants;
 
 pub use containers::{CreateContainer, Created};
+pub use networks::NetworkView;
 pub use start::restore;
+pub use system::{Counts, Host, LayerPlaces, Places};
 pub use tenants::Tenants;
 
 use crate::{container::Tools, ids::TenantName, image::Images};
