@@ -1,1 +1,1 @@
-//! (room: api)
+//! Docker's HTTP, and only that.
