@@ -92,12 +92,12 @@ fn attributes<R: Read>(
 ) -> Result<Attributes, UnpackError> {
     let read = |source| UnpackError::Read { source };
     let header = entry.header();
-    let number = |value: io::Result<u64>| {
-        u32::try_from(value.map_err(read)?).map_err(|_| read(io::ErrorKind::InvalidData.into()))
-    };
-    let (uid, gid) = (number(header.uid())?, number(header.gid())?);
-    let mode = header.mode().map_err(read)? & 0o7777;
-    let seconds = i64::try_from(header.mtime().map_err(read)?).unwrap_or(0);
+    let raw = header.as_old();
+    let uid = number(&raw.uid, header.uid())?;
+    let gid = number(&raw.gid, header.gid())?;
+    let mode = number(&raw.mode, header.mode().map(u64::from))? & 0o7777;
+    let seconds = if is_blank(&raw.mtime) { 0 } else { header.mtime().map_err(read)? };
+    let seconds = i64::try_from(seconds).unwrap_or(0);
     let mut time = Timespec { tv_sec: seconds, tv_nsec: 0 };
     let mut xattrs = Vec::new();
     for extension in entry.pax_extensions().map_err(read)?.into_iter().flatten() {
@@ -113,6 +113,19 @@ fn attributes<R: Read>(
         }
     }
     Ok(Attributes { uid, gid, mode, time, xattrs })
+}
+
+/// Go's writer and others leave a field empty for zero.
+fn is_blank(raw: &[u8]) -> bool {
+    raw.iter().all(|byte| matches!(byte, 0 | b' '))
+}
+
+fn number(raw: &[u8], parsed: io::Result<u64>) -> Result<u32, UnpackError> {
+    let read = |source| UnpackError::Read { source };
+    if is_blank(raw) {
+        return Ok(0);
+    }
+    u32::try_from(parsed.map_err(read)?).map_err(|_| read(io::ErrorKind::InvalidData.into()))
 }
 
 /// Labels of security modules are the host's business; overlayfs's own
