@@ -82,10 +82,10 @@ impl Scope {
         }
     }
 
-    /// The rules that the kernel really enforces on this host.
+    /// What the kernel really enforces on this host, as `SecurityOptions` has it.
     #[must_use]
     pub fn in_force(&self) -> Vec<String> {
-        self.engine.tools.probes.in_force()
+        self.engine.tools.probes.security_option().into_iter().collect()
     }
 
     /// What happened to this tenant's things lately, and what happens from now on.
