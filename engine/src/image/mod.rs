@@ -247,6 +247,7 @@ impl Images {
     /// # Errors
     /// `NotFound` and `Unauthorized` in Docker's words; `Invalid` for an image
     /// that is damaged or refused.
+    #[expect(clippy::too_many_arguments, reason = "who, what, which of it, by what right, to whom")]
     pub async fn pull(
         &self,
         tenant: &TenantName,

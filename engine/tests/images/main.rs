@@ -70,8 +70,8 @@ async fn a_saved_image_is_loaded_listed_tagged_removed_and_there_after_a_restart
         "other/box:latest",
         "other/box",
         &hex,
-        &hex[..12],
-        &hex[..4],
+        hex.get(..12).unwrap(),
+        hex.get(..4).unwrap(),
         &digest(&config).to_string(),
     ] {
         assert_eq!(engine.images.resolve(&operator, name).unwrap().id, digest(&config), "{name}");
@@ -83,7 +83,7 @@ async fn a_saved_image_is_loaded_listed_tagged_removed_and_there_after_a_restart
     assert!(engine.images.resolve(&tenant("other"), "box:1").is_err());
     assert_eq!(remove(&engine, "box:1").await.unwrap(), [Removed::Untagged("box:1".into())]);
     engine.has_only(2).await;
-    let told = remove(&engine, &hex[..12]).await.unwrap();
+    let told = remove(&engine, hex.get(..12).unwrap()).await.unwrap();
     assert_eq!(told.len(), 4, "{told:?}");
     engine.has_only(0).await;
 }
@@ -145,12 +145,12 @@ async fn a_bad_archive_is_refused_and_nothing_of_it_is_left() {
         ("a manifest of the wrong type", tar(&[("manifest.json", br#"{"Config":7}"#)])),
         ("cut in the layer", whole[..50_000].to_vec()),
         ("cut and packed", gzip(&whole)[..50_000].to_vec()),
-        ("a layer with another diff id", saved(Some("x:1"), &good, &[other.clone()])),
+        ("a layer with another diff id", saved(Some("x:1"), &good, std::slice::from_ref(&other))),
         ("too few layers", saved(Some("x:1"), &good, &[])),
         ("a name that is none", saved(Some("X"), &good, std::slice::from_ref(&layer))),
         (
             "a path that leaves the root",
-            saved(Some("x:1"), &config(&[&evil], "amd64"), &[evil.clone()]),
+            saved(Some("x:1"), &config(&[&evil], "amd64"), std::slice::from_ref(&evil)),
         ),
         (
             "one good layer and one bad",
@@ -415,7 +415,7 @@ async fn two_who_pull_the_same_share_one_pull_and_one_may_leave() {
 async fn a_tenant_gets_no_layer_by_naming_it() {
     let (engine, registry) = (Engine::new().await, Registry::start());
     let secret = tar(&[("secret", b"x")]);
-    let archive = saved(Some("own:1"), &config(&[&secret], "amd64"), &[secret.clone()]);
+    let archive = saved(Some("own:1"), &config(&[&secret], "amd64"), std::slice::from_ref(&secret));
     load(&engine, archive).await.unwrap();
     // Another tenant knows the diff id, and has other bytes.
     registry
