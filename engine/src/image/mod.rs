@@ -4,7 +4,7 @@
 //! layers, and names. It comes by `pull` from a registry, by `load` from an
 //! archive, or by `import` from a root filesystem; from there on all are the
 //! same: archives are unpacked into the store's layers, then one order to the
-//! [`ledger`] makes records and names durable, all or none.
+//! `ledger` makes records and names durable, all or none.
 //!
 //! Why so: bytes may come slowly, from anybody, and break off. So the long work
 //! touches nothing that others see, and the one task that changes what images

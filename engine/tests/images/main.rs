@@ -512,3 +512,34 @@ async fn a_token_is_asked_for_with_the_users_password() {
         assert!(refused.contains(said), "{refused}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "a measurement: cargo test --release --test images measure -- --ignored --nocapture"]
+async fn measure_unpacking() {
+    let dir = tempfile::tempdir_in("/var/tmp").unwrap();
+    let engine = Engine::at(dir.path()).await;
+    // 120 files of 100 KiB, half of them compressible: below the limit of 16 MiB.
+    let text = b"all work and no play makes jack a dull boy\n".repeat(2400);
+    let noise = noise(100 << 10);
+    let names = Vec::from_iter((0..120).map(|n| format!("usr/share/d{}/f{n}", n % 10)));
+    let bytes = [text.as_slice(), noise.as_slice()];
+    let files = Vec::from_iter(names.iter().enumerate().map(|(n, name)| (&**name, bytes[n % 2])));
+    let plain = tar(&files);
+    let packed = [plain.clone(), gzip(&plain), zstd::encode_all(plain.as_slice(), 3).unwrap()];
+    for (kind, archive) in ["plain", "gzip", "zstd"].iter().zip(packed) {
+        let mut took = Vec::new();
+        for round in 0..9 {
+            let how = Import { message: round.to_string(), ..Import::default() };
+            let archive = Cursor::new(archive.clone());
+            let begun = std::time::Instant::now();
+            let operator = TenantName::operator();
+            let imported = engine.images.import(&operator, archive, how, Progress::default()).await;
+            took.push(begun.elapsed());
+            remove(&engine, &imported.unwrap().id.to_string()).await.unwrap();
+            engine.has_only(0).await;
+        }
+        took.sort();
+        let rate = plain.len() as f64 / 1e6 / took[4].as_secs_f64();
+        println!("{kind}: {} bytes, import p50 {:?}, {rate:.0} MB/s", plain.len(), took[4]);
+    }
+}
