@@ -10,7 +10,7 @@
 //! | [`image`] | names and bytes of images | `storage` |
 //! | [`network`], [`runtime`], [`storage`] | the kernel's side of things | only the base |
 //!
-//! The base is `ids`, `error`, `events`, `config`, `telemetry`, and may be
+//! The base is `ids`, `signal`, `spec`, `signal`, `error`, `events`, `config`, `telemetry`, and may be
 //! used by all. `tests/layers.rs` is this table as a test.
 #![forbid(unsafe_code)]
 
@@ -25,5 +25,7 @@ pub mod image;
 pub mod network;
 pub mod runtime;
 pub mod service;
+pub mod signal;
+pub mod spec;
 pub mod storage;
 pub mod telemetry;

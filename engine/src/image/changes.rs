@@ -1,8 +1,9 @@
 //! `--change` of `docker import` (and commit): Dockerfile lines that alter an
 //! image's configuration.
 
-use super::{Healthcheck, RunConfig, config::Empty};
+use super::{Healthcheck, RunConfig};
 use crate::error::Error;
+use crate::spec::Empty;
 
 /// Applies the lines in order.
 ///

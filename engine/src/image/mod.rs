@@ -44,7 +44,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use tokio::io::AsyncRead;
 use tokio_util::{io::SyncIoBridge, task::TaskTracker};
 
-pub use config::{Empty, Healthcheck, History, ImageConfig, RootFs, RunConfig};
+pub use config::{Healthcheck, History, ImageConfig, RootFs, RunConfig};
 pub use progress::{Detail, Message, Progress};
 pub use reference::{BadReference, Reference};
 pub use unpack::Limits;

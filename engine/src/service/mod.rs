@@ -1,1 +1,69 @@
-//! (room: service)
+//! What Tritium promises: tenancy, policy, the order of steps.
+//!
+//! No method exists without a tenant: [`Engine::tenant`] gives a [`Scope`],
+//! and a scope sees its own tenant's things only. Another tenant's container
+//! is "No such container", never "not yours".
+//!
+//! Used by `api` only (and by `daemon`, which builds the engine).
+
+mod containers;
+mod create;
+mod images;
+mod mounts;
+mod names;
+mod networks;
+pub mod operator;
+mod policy;
+pub mod seen;
+mod start;
+mod system;
+mod tenants;
+
+pub use containers::{CreateContainer, Created};
+pub use networks::NetworkView;
+pub use start::{Found, find, known, restore};
+pub use system::{Counts, Host, LayerPlaces, Places};
+pub use tenants::Tenants;
+
+use crate::{container::Tools, ids::TenantName, image::Images};
+use std::sync::Arc;
+
+/// The engine as a whole; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Engine {
+    pub(crate) tools: Tools,
+    pub(crate) images: Images,
+    pub(crate) tenants: Tenants,
+    /// What this engine is and where it runs: for `info` and `version`.
+    pub(crate) about: Arc<About>,
+}
+
+/// What `docker info` says of the engine itself.
+#[derive(Debug, Clone)]
+pub struct About {
+    pub state_dir: std::path::PathBuf,
+    /// Stable over restarts.
+    pub id: String,
+    pub started: jiff::Timestamp,
+}
+
+impl Engine {
+    /// The rooms, put together.
+    #[must_use]
+    pub fn new(tools: Tools, images: Images, tenants: Tenants, about: About) -> Self {
+        Self { tools, images, tenants, about: Arc::new(about) }
+    }
+
+    /// What one tenant may see and do.
+    #[must_use]
+    pub fn tenant(&self, tenant: TenantName) -> Scope {
+        Scope { engine: self.clone(), tenant }
+    }
+}
+
+/// One tenant's private Docker host; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Scope {
+    pub(crate) engine: Engine,
+    pub(crate) tenant: TenantName,
+}

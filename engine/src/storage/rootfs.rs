@@ -63,7 +63,7 @@ impl Store {
                 place.insert(layers.to_vec());
             }
         }
-        let dir = self.dir().join("containers").join(id.hex());
+        let dir = self.container_dir(id);
         Ok(Rootfs {
             lower,
             layers_dir: self.layers_dir(),
@@ -72,6 +72,12 @@ impl Store {
             target: dir.join("merged"),
             dir,
         })
+    }
+
+    /// The container's own directory: for its log, hosts file, and so on.
+    #[must_use]
+    pub fn container_dir(&self, id: ContainerId) -> PathBuf {
+        self.dir().join("containers").join(id.hex())
     }
 
     /// Removes a container's directories, and counts on its layers no longer.

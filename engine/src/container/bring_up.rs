@@ -1,0 +1,268 @@
+//! The steps up and down: root filesystem, network, control group, guard,
+//! process; and the same backwards.
+//!
+//! A step that fails takes back the ones before it: `Prepared` and the
+//! supervisor by being dropped, the network and the guard by `take_down`.
+
+use super::{EndpointRecord, driver::Driver, state::Event};
+use crate::{
+    error::Error,
+    network::{AttachRequest, Attachment as Network, Mode},
+    runtime::{self, Job, NetworkNamespace, Prepared},
+};
+use std::{net::IpAddr, sync::Arc};
+use tritium_probes::{Admission, Device, DeviceKind, DevicePolicy};
+
+/// The network that a container is on when nothing else was asked for.
+pub(super) const DEFAULT_NETWORK: &str = "bridge";
+
+impl Driver {
+    /// Starts the container, whatever it did before.
+    pub(super) async fn start(&mut self) -> Result<(), Error> {
+        let outcome = self.bring_up().await;
+        match outcome {
+            Ok(running) => {
+                self.running = Some(running.clone());
+                self.running_seen.send_replace(Some(running));
+                self.tools.announce(&self.record, "start", &[]);
+                Ok(())
+            }
+            Err(error) => {
+                self.take_down().await;
+                let code = match &error {
+                    Error::NotStarted { code, .. } => *code,
+                    _ => 128,
+                };
+                // Clients that attached see the end of their streams.
+                self.waiting.clear();
+                let event = Event::NotStarted { code, error: error.to_string(), at: Self::now() };
+                self.step(event);
+                self.save().await?;
+                Err(error)
+            }
+        }
+    }
+
+    async fn bring_up(&mut self) -> Result<runtime::Running, Error> {
+        let id = self.record.id;
+        let joined = self.joined()?;
+        let prepare = self.tools.runtime.prepare(id, &self.record.host);
+        let (prepared, network) = tokio::join!(prepare, self.connect(&joined));
+        // Both have run: whichever succeeded is taken back by dropping it, or
+        // by `take_down`.
+        let network = network?;
+        let prepared = prepared?;
+        self.note_network(network.as_ref());
+        let files = self.write_files().await?;
+        self.admit(&prepared)?;
+        let rootfs = self.tools.rootfs(&self.record)?;
+        let waiting = std::mem::take(&mut self.waiting);
+        let job = Job {
+            id,
+            args: self.record.args.clone(),
+            config: Arc::new(self.record.config.clone()),
+            host: Arc::new(self.record.host.clone()),
+            rootfs,
+            files,
+            mounts: self.tools.mounts(&self.record).await?,
+            network: joined.network_namespace(network),
+            pid: joined.pid,
+            ipc: joined.ipc,
+            log_path: self.tools.log_path(id),
+            attachments: waiting,
+        };
+        // The addresses are on disk before a start is acknowledged; that it
+        // runs is known from the supervisor itself.
+        let (saved, running) = tokio::join!(self.save(), prepared.launch(job));
+        let running = running?;
+        let at = Self::now();
+        self.step(Event::Started { pid: running.pid(), at });
+        saved?;
+        Ok(running)
+    }
+
+    /// Undoes all that `bring_up` may have done, or the container has used.
+    pub(super) async fn take_down(&mut self) {
+        let id = self.record.id;
+        self.unwatch();
+        if let Some(cgroup) = self.admitted.take() {
+            self.report("cannot dismiss from the guard", self.tools.probes.guard().dismiss(cgroup));
+        }
+        for EndpointRecord { endpoint, .. } in self.record.endpoints.values() {
+            let Some(endpoint) = endpoint else { continue };
+            let released = self.tools.probes.guard().release_address(endpoint.address.into());
+            self.report("cannot release an address", released);
+        }
+        let detached = self.tools.networks.detach(id).await;
+        self.report("cannot leave the network", detached);
+        self.tools.runtime.cleanup(id).await;
+        self.forget_endpoints();
+    }
+
+    /// What could not be undone now is swept away when the engine starts.
+    fn report<E: std::error::Error>(&self, what: &'static str, outcome: Result<(), E>) {
+        if let Err(error) = outcome {
+            let error = crate::error::chain(&error);
+            tracing::warn!(container = %self.record.id, error, "{what}");
+        }
+    }
+
+    async fn connect(&self, joined: &Joined) -> Result<Option<Network>, Error> {
+        let mode = match joined.network {
+            JoinedNetwork::Own(mode) => mode,
+            JoinedNetwork::Host | JoinedNetwork::Of(_) => return Ok(None),
+        };
+        let record = &self.record;
+        let asked = record.endpoints.get(DEFAULT_NETWORK).map(|endpoint| &endpoint.asked);
+        let mac = asked
+            .map(|asked| asked.mac_address.as_str())
+            .filter(|mac| !mac.is_empty())
+            .or(record.config.mac_address.as_deref().filter(|mac| !mac.is_empty()))
+            .map(str::parse)
+            .transpose()
+            .map_err(|error| Error::Invalid(format!("invalid MAC address: {error}")))?;
+        let request = AttachRequest {
+            container: record.id,
+            tenant: record.tenant.clone(),
+            mode,
+            mac,
+            ports: super::ports::publish(&record.config, &record.host)?,
+            address: None,
+        };
+        Ok(Some(self.tools.networks.attach(&request).await?))
+    }
+
+    fn note_network(&mut self, network: Option<&Network>) {
+        let Some(network) = network else { return };
+        self.record.published.clone_from(&network.ports);
+        if let Some(endpoint) = &network.endpoint {
+            let record = self.record.endpoints.entry(DEFAULT_NETWORK.into()).or_default();
+            record.endpoint = Some(endpoint.clone());
+        }
+    }
+
+    /// Tells the guard who is about to run in which control group.
+    fn admit(&mut self, prepared: &Prepared) -> Result<(), Error> {
+        let cgroup = prepared.cgroup_id();
+        let guard = self.tools.probes.guard();
+        let refused = |error| Error::internal("cannot put the guard in force", error);
+        guard.admit(cgroup, &admission(&self.record)?).map_err(refused)?;
+        self.admitted = Some(cgroup);
+        for EndpointRecord { endpoint, .. } in self.record.endpoints.values() {
+            if let Some(endpoint) = endpoint {
+                let address = IpAddr::from(endpoint.address);
+                guard.claim_address(address, self.record.tenant.as_str()).map_err(refused)?;
+            }
+        }
+        self.watch_if_asked(cgroup);
+        Ok(())
+    }
+
+    pub(super) fn watch_if_asked(&mut self, cgroup: u64) {
+        if !self.record.wants_trace() && !self.tools.trace_all {
+            return;
+        }
+        match self.tools.probes.trace().watch(cgroup) {
+            Ok(()) => self.traced = Some(cgroup),
+            Err(error) => {
+                let error = crate::error::chain(&error);
+                tracing::warn!(container = %self.record.id, error, "cannot trace system calls");
+            }
+        }
+    }
+
+    fn unwatch(&mut self) {
+        if let Some(cgroup) = self.traced.take() {
+            self.tools.probes.trace().unwatch(cgroup);
+        }
+    }
+
+    /// What `--network`, `--pid` and `--ipc` mean right now.
+    fn joined(&self) -> Result<Joined, Error> {
+        let host = &self.record.host;
+        let network = match host.network_mode.as_str() {
+            "host" => JoinedNetwork::Host,
+            "none" => JoinedNetwork::Own(Mode::None),
+            mode => match mode.strip_prefix("container:") {
+                Some(other) => JoinedNetwork::Of(self.pid_of(other, "network")?),
+                None => JoinedNetwork::Own(Mode::Bridge),
+            },
+        };
+        let of = |mode: &str, what| {
+            mode.strip_prefix("container:").map(|other| self.pid_of(other, what)).transpose()
+        };
+        Ok(Joined { network, pid: of(&host.pid_mode, "PID")?, ipc: of(&host.ipc_mode, "IPC")? })
+    }
+
+    fn pid_of(&self, reference: &str, what: &str) -> Result<i32, Error> {
+        let other = self.tools.registry.find(&self.record.tenant, reference)?;
+        other.snapshot().state.pid().ok_or_else(|| {
+            Error::Conflict(format!(
+                "cannot join {what} namespace of a non running container: container {} is {}",
+                other.snapshot().record.name,
+                other.snapshot().state.name()
+            ))
+        })
+    }
+}
+
+/// The namespaces of others that a container is to share.
+struct Joined {
+    network: JoinedNetwork,
+    pid: Option<i32>,
+    ipc: Option<i32>,
+}
+
+#[derive(Clone, Copy)]
+enum JoinedNetwork {
+    Own(Mode),
+    Host,
+    Of(i32),
+}
+
+impl Joined {
+    fn network_namespace(&self, network: Option<Network>) -> NetworkNamespace {
+        match (self.network, network) {
+            (JoinedNetwork::Of(pid), _) => NetworkNamespace::Of(pid),
+            (_, Some(network)) => NetworkNamespace::Given(network.netns),
+            (JoinedNetwork::Host | JoinedNetwork::Own(_), None) => NetworkNamespace::Host,
+        }
+    }
+}
+
+/// What the guard lets a container do.
+pub fn admission(record: &super::Record) -> Result<Admission, Error> {
+    let host = &record.host;
+    let asked_for_raw = host.cap_add.iter().flatten().any(|capability| {
+        let name = capability.to_ascii_uppercase();
+        matches!(name.strip_prefix("CAP_").unwrap_or(&name), "NET_RAW" | "ALL")
+    });
+    Ok(Admission {
+        container: record.id.hex(),
+        name: record.name.clone(),
+        image: record.config.image.clone(),
+        tenant: record.tenant.to_string(),
+        raw_sockets: host.privileged || asked_for_raw,
+        sysctl_writes: host.privileged,
+        devices: if host.privileged {
+            DevicePolicy::All
+        } else {
+            DevicePolicy::List(devices(record)?)
+        },
+    })
+}
+
+fn devices(record: &super::Record) -> Result<Vec<Device>, Error> {
+    let resolved = runtime::devices(&record.host)?;
+    Ok(resolved
+        .into_iter()
+        .map(|device| Device {
+            kind: if device.block { DeviceKind::Block } else { DeviceKind::Character },
+            major: device.major,
+            minor: device.minor,
+            read: device.access.contains('r'),
+            write: device.access.contains('w'),
+            mknod: device.access.contains('m'),
+        })
+        .collect())
+}

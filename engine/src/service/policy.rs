@@ -1,0 +1,124 @@
+//! What a tenant may ask for. The operator's own tenant may ask for anything
+//! that root may; everybody else for nothing that reaches out of a container.
+
+use crate::{error::Error, ids::TenantName, spec::HostConfig};
+
+/// Capabilities that a tenant may add: Docker's default set, so that
+/// `--cap-drop ALL --cap-add CHOWN` works.
+const CAPABILITIES: [&str; 14] = [
+    "AUDIT_WRITE",
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "FOWNER",
+    "FSETID",
+    "KILL",
+    "MKNOD",
+    "NET_BIND_SERVICE",
+    "NET_RAW",
+    "SETFCAP",
+    "SETGID",
+    "SETPCAP",
+    "SETUID",
+    "SYS_CHROOT",
+];
+
+/// Refuses what reaches out of the container.
+///
+/// # Errors
+/// `Denied`, naming the option.
+pub(super) fn allow(tenant: &TenantName, host: &HostConfig) -> Result<(), Error> {
+    if tenant.is_operator() {
+        return Ok(());
+    }
+    match forbidden(host) {
+        Some(what) => Err(Error::Denied(format!("tenant {tenant} may not use {what}"))),
+        None => Ok(()),
+    }
+}
+
+fn forbidden(host: &HostConfig) -> Option<String> {
+    let some = |list: &Option<Vec<String>>| list.as_ref().is_some_and(|list| !list.is_empty());
+    let flags = [
+        (host.privileged, "--privileged"),
+        (host.network_mode == "host", "--network host"),
+        (host.pid_mode == "host", "--pid host"),
+        (host.ipc_mode == "host", "--ipc host"),
+        (host.uts_mode == "host", "--uts host"),
+        (host.cgroupns_mode == "host", "--cgroupns host"),
+        (host.userns_mode == "host", "--userns host"),
+        (!host.cgroup_parent.is_empty(), "--cgroup-parent"),
+        (host.devices.as_ref().is_some_and(|list| !list.is_empty()), "--device"),
+        (some(&host.device_cgroup_rules), "--device-cgroup-rule"),
+        (host.oom_score_adj < 0, "a negative --oom-score-adj"),
+        (host.oom_kill_disable == Some(true), "--oom-kill-disable"),
+        (host.masked_paths.as_ref().is_some_and(Vec::is_empty), "systempaths=unconfined"),
+        (host.readonly_paths.as_ref().is_some_and(Vec::is_empty), "systempaths=unconfined"),
+    ];
+    if let Some((_, what)) = flags.iter().find(|(asked, _)| *asked) {
+        return Some((*what).to_owned());
+    }
+    let bind = host.binds.iter().flatten().find(|bind| bind.starts_with('/') && bind.contains(':'));
+    if let Some(bind) = bind {
+        return Some(format!("a bind mount of the host's files (-v {bind})"));
+    }
+    let mount = host.mounts.iter().flatten().find(|mount| mount.kind == "bind");
+    if let Some(mount) = mount {
+        return Some(format!("a bind mount of the host's files ({})", mount.source));
+    }
+    // A profile of one's own can only be checked by understanding all of it.
+    let option = host.security_opt.iter().flatten().find(|option| option.starts_with("seccomp"));
+    if option.is_some() {
+        return Some("--security-opt seccomp".to_owned());
+    }
+    let capability = host.cap_add.iter().flatten().find(|capability| {
+        let name = capability.to_ascii_uppercase();
+        !CAPABILITIES.contains(&name.strip_prefix("CAP_").unwrap_or(&name))
+    });
+    capability.map(|capability| format!("--cap-add {capability}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(json: &str) -> bool {
+        let host: HostConfig = serde_json::from_str(json).unwrap();
+        let tenant = "team".parse().unwrap();
+        assert!(allow(&TenantName::operator(), &host).is_ok());
+        matches!(allow(&tenant, &host), Err(Error::Denied(_)))
+    }
+
+    #[test]
+    fn what_reaches_out_of_a_container_is_the_operators_only() {
+        for json in [
+            r#"{"Privileged":true}"#,
+            r#"{"NetworkMode":"host"}"#,
+            r#"{"PidMode":"host"}"#,
+            r#"{"IpcMode":"host"}"#,
+            r#"{"UTSMode":"host"}"#,
+            r#"{"CgroupnsMode":"host"}"#,
+            r#"{"Binds":["/:/host"]}"#,
+            r#"{"Mounts":[{"Type":"bind","Source":"/","Target":"/host"}]}"#,
+            r#"{"CapAdd":["SYS_ADMIN"]}"#,
+            r#"{"CapAdd":["all"]}"#,
+            r#"{"SecurityOpt":["seccomp=unconfined"]}"#,
+            r#"{"Devices":[{"PathOnHost":"/dev/sda"}]}"#,
+            r#"{"DeviceCgroupRules":["a *:* rwm"]}"#,
+            r#"{"CgroupParent":"/"}"#,
+            r#"{"MaskedPaths":[]}"#,
+        ] {
+            assert!(refused(json), "{json}");
+        }
+    }
+
+    #[test]
+    fn everyday_options_are_everybodys() {
+        for json in [
+            "{}",
+            r#"{"CapAdd":["CAP_NET_RAW"],"CapDrop":["ALL"],"NetworkMode":"none","Memory":10000000}"#,
+            r#"{"SecurityOpt":["no-new-privileges"],"Tmpfs":{"/tmp":""},"Binds":["data:/data"]}"#,
+        ] {
+            assert!(!refused(json), "{json}");
+        }
+    }
+}

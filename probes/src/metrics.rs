@@ -1,0 +1,1 @@
+//! Every exported name, unit and help text, in one table.
