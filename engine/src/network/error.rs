@@ -14,17 +14,18 @@ pub enum Error {
     #[error("Bind for {ip}:{port} failed: port is already allocated")]
     PortAllocated { ip: Ipv4Addr, port: u16 },
     /// All of a range are taken, by containers or by the host.
-    #[error("all ports of the range {first}-{last} on {ip} are taken")]
+    #[error("all ports are allocated")]
     RangeTaken { ip: Ipv4Addr, first: u16, last: u16 },
     /// Something else on the host has it, or the host has no such address.
-    #[error("failed to bind host port for {ip}:{port}:{to}:{container_port}/{proto}: {source}")]
+    #[error("failed to bind host port for {ip}:{port}:{to}:{container_port}/{proto}: {why}")]
     Bind {
         ip: Ipv4Addr,
         port: u16,
         to: Ipv4Addr,
         container_port: u16,
         proto: super::Proto,
-        source: io::Error,
+        /// The kernel's reason, in lower case as Go prints it.
+        why: String,
     },
     /// Publishing on IPv6 is not built.
     #[error("publishing ports on the IPv6 address {0} is not supported")]
@@ -63,6 +64,18 @@ pub enum Error {
 }
 
 impl Error {
+    /// The host does not let us have `port`, which was to lead `to` a container.
+    pub(super) fn bind(port: &super::Published, to: Ipv4Addr, errno: nix::errno::Errno) -> Self {
+        Self::Bind {
+            ip: port.host_ip,
+            port: port.host_port,
+            to,
+            container_port: port.container_port,
+            proto: port.proto,
+            why: errno.desc().to_lowercase(),
+        }
+    }
+
     /// The kernel refused while `doing` something.
     pub(super) fn kernel(doing: impl Into<String>, source: impl Into<io::Error>) -> Self {
         Self::Kernel { doing: doing.into(), source: source.into() }

@@ -2,9 +2,8 @@
 //!
 //! Every tenant has one bridge of its own, so tenants share no Ethernet; to
 //! each of them it looks like Docker's network `bridge`. Everything is done by
-//! netlink from two threads: the *owner* (`owner.rs`) holds all state and does
-//! what must be done now, the *maker* (`namespace.rs`) makes namespaces ahead
-//! and takes old ones apart. A thread and not a task, since netlink answers
+//! netlink from threads of its own: the *owner* (`owner.rs`) holds all state and does
+//! what must be done now, the *maker* (`namespace.rs`) makes namespaces ahead. A thread and not a task, since netlink answers
 //! before `sendto(2)` returns and `unshare(2)` is a property of a thread.
 //!
 //! What must stay true:
@@ -20,12 +19,25 @@
 //! May be used by `service` and `container`; uses only the base.
 
 use crate::ids::{ContainerId, TenantName};
-use std::sync::mpsc::{Sender, channel};
+use std::sync::{
+    Arc,
+    mpsc::{Sender, channel},
+};
 use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
 
+mod bridge;
+mod conntrack;
 mod error;
+pub mod files;
+mod firewall;
+mod ipam;
+mod link;
+mod namespace;
+mod netlink;
+mod nft;
 mod owner;
+mod ports;
 mod types;
 
 pub use error::Error;
@@ -44,9 +56,22 @@ pub struct Running {
 }
 
 /// A handle on the host's networks. Cheap to clone.
+///
+/// With the last handle the threads stop, as by [`Networks::stop`].
 #[derive(Debug, Clone)]
 pub struct Networks {
-    owner: Sender<owner::Command>,
+    owner: Arc<Owner>,
+}
+
+/// The way to the owner's thread.
+#[derive(Debug)]
+struct Owner(Sender<owner::Command>);
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        // An error only says that it has stopped already.
+        drop(self.0.send(owner::Command::Stop));
+    }
 }
 
 impl Networks {
@@ -63,7 +88,7 @@ impl Networks {
         let (ready, started) = oneshot::channel();
         owner::spawn(config, sender.clone(), commands, ready, tracker.token())?;
         started.await.map_err(|_| Error::Stopped)??;
-        Ok(Self { owner: sender })
+        Ok(Self { owner: Arc::new(Owner(sender)) })
     }
 
     /// Takes over what outlived the last engine: reserves its addresses, binds
@@ -124,11 +149,11 @@ impl Networks {
         self.ask(|reply| owner::Command::RemoveAll { reply }).await?
     }
 
-    /// Stops both threads; what is attached stays as it is. The prepared
+    /// Stops all threads; what is attached stays as it is. The prepared
     /// namespaces go. Later calls answer [`Error::Stopped`].
     pub fn stop(&self) {
         // An error only says that it has stopped already.
-        drop(self.owner.send(owner::Command::Stop));
+        drop(self.owner.0.send(owner::Command::Stop));
     }
 
     async fn ask<T>(
@@ -136,7 +161,7 @@ impl Networks {
         command: impl FnOnce(oneshot::Sender<T>) -> owner::Command,
     ) -> Result<T, Error> {
         let (reply, answer) = oneshot::channel();
-        self.owner.send(command(reply)).map_err(|_| Error::Stopped)?;
+        self.owner.0.send(command(reply)).map_err(|_| Error::Stopped)?;
         answer.await.map_err(|_| Error::Stopped)
     }
 }

@@ -8,13 +8,21 @@
 
 mod containers;
 mod create;
+mod images;
 mod mounts;
+mod names;
+mod networks;
+pub mod operator;
 mod policy;
+pub mod seen;
 mod start;
+mod system;
 mod tenants;
 
 pub use containers::{CreateContainer, Created};
-pub use start::restore;
+pub use networks::NetworkView;
+pub use start::{Found, find, known, restore};
+pub use system::{Counts, Host, LayerPlaces, Places};
 pub use tenants::Tenants;
 
 use crate::{container::Tools, ids::TenantName, image::Images};

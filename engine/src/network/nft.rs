@@ -1,0 +1,390 @@
+//! nf_tables in its own words: sets, chains, rules, and one batch of changes.
+//!
+//! Written over `netlink-packet-netfilter`, which knows the messages; what it
+//! lacks of the expressions (`nat`, `masq`, `ct`, `fib`) is spelled out here by
+//! number, out of include/uapi/linux/netfilter/nf_tables.h. Nothing here knows
+//! what the firewall is for: that is `firewall.rs`.
+
+use super::netlink::{Ack, Conversation};
+use netlink_packet_core::{DefaultNla, NLM_F_APPEND, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL};
+use netlink_packet_netfilter::{
+    NetfilterHeader, NetfilterMessage, NetfilterMessageInner, NetfilterProtoFamily,
+    nftables::{
+        Bitwise, ChainAttribute, ChainMessage, Cmp, DataAttribute, Expressions, Hook, HookNumber,
+        Immediate, InetHookNumber, ListAttribute, Lookup, Meta, MetaKey,
+        NfTablesMessage as Message, Operator, Payload, Register, RuleAttribute, RuleMessage,
+        SetAttribute, SetElementAttribute, SetElementFlags, SetElementList, SetElementMessage,
+        SetFlags, SetMessage, TableAttribute, TableMessage, Verdict, VerdictAttribute,
+    },
+    none::ControlMessage,
+};
+use netlink_sys::protocols::NETLINK_NETFILTER;
+use std::io;
+
+/// `NFNL_SUBSYS_NFTABLES`: whom a batch is for.
+const SUBSYSTEM: u16 = 10;
+const CREATE: u16 = NLM_F_CREATE | NLM_F_EXCL;
+
+/// What a field of a key or value is, by nft(8)'s numbers for datatypes
+/// (`enum datatypes` in nftables' include/datatype.h), which only make `nft
+/// list` print it well; and its length in a register, in bytes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Field {
+    datatype: u32,
+    length: u32,
+}
+
+pub(super) const ADDRESS: Field = Field { datatype: 7, length: 4 };
+pub(super) const PROTOCOL: Field = Field { datatype: 12, length: 4 };
+pub(super) const PORT: Field = Field { datatype: 13, length: 4 };
+pub(super) const INTERFACE: Field = Field { datatype: 41, length: 16 };
+
+fn datatype(fields: &[Field]) -> u32 {
+    fields.iter().fold(0, |all, field| (all << 6) | field.datatype)
+}
+
+fn length(fields: &[Field]) -> u32 {
+    fields.iter().map(|field| field.length).sum()
+}
+
+/// The name of an interface as a key.
+pub(super) fn interface(name: &str) -> Vec<u8> {
+    let mut key = name.as_bytes().to_vec();
+    key.resize(16, 0);
+    key
+}
+
+/// A base chain: where it hooks in.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Base {
+    pub(super) kind: &'static str,
+    pub(super) hook: InetHookNumber,
+    pub(super) priority: i32,
+}
+
+/// Changes to one table of family `ip`, carried out all or none.
+#[derive(Debug)]
+pub(super) struct Batch {
+    table: String,
+    sets: u32,
+    changes: Vec<(Message, u16)>,
+}
+
+impl Batch {
+    pub(super) fn new(table: &str) -> Self {
+        Self { table: table.into(), sets: 0, changes: Vec::new() }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.changes.is_empty()
+    }
+
+    /// The table, empty, whatever was in it.
+    pub(super) fn fresh_table(&mut self) {
+        self.table_if_missing();
+        self.delete_table();
+        self.table_if_missing();
+    }
+
+    /// Nothing of the table, nor an error when there is nothing.
+    pub(super) fn no_table(&mut self) {
+        self.table_if_missing();
+        self.delete_table();
+    }
+
+    fn table_if_missing(&mut self) {
+        let attributes = vec![TableAttribute::Name(self.table.clone())];
+        self.changes.push((Message::NewTable(TableMessage { attributes }), NLM_F_CREATE));
+    }
+
+    fn delete_table(&mut self) {
+        let attributes = vec![TableAttribute::Name(self.table.clone())];
+        self.changes.push((Message::DeleteTable(TableMessage { attributes }), 0));
+    }
+
+    /// A set of ranges of a field: see [`Batch::add_range`].
+    pub(super) fn ranges(&mut self, name: &str, key: Field) {
+        self.new_set(name, &[key], None, SetFlags::Interval);
+    }
+
+    /// A set of keys, or with a `value` a map.
+    pub(super) fn set(&mut self, name: &str, key: &[Field], value: Option<&[Field]>) {
+        self.new_set(name, key, value, SetFlags::empty());
+    }
+
+    fn new_set(&mut self, name: &str, key: &[Field], value: Option<&[Field]>, mut flags: SetFlags) {
+        self.sets += 1;
+        let mut attributes = vec![
+            SetAttribute::Table(self.table.clone()),
+            SetAttribute::Name(name.into()),
+            SetAttribute::KeyType(datatype(key)),
+            SetAttribute::KeyLen(length(key)),
+            SetAttribute::Id(self.sets),
+        ];
+        if let Some(value) = value {
+            flags |= SetFlags::Map;
+            attributes.push(SetAttribute::DataType(datatype(value)));
+            attributes.push(SetAttribute::DataLen(length(value)));
+        }
+        attributes.push(SetAttribute::Flags(flags));
+        self.changes.push((Message::NewSet(SetMessage { attributes }), CREATE));
+    }
+
+    pub(super) fn chain(&mut self, name: &str, base: Base) {
+        let attributes = vec![
+            ChainAttribute::Table(self.table.clone()),
+            ChainAttribute::Name(name.into()),
+            ChainAttribute::Type(base.kind.into()),
+            ChainAttribute::Hook(vec![
+                Hook::Number(HookNumber::Inet(base.hook)),
+                Hook::Priority(base.priority.cast_unsigned()),
+            ]),
+            ChainAttribute::Policy(ACCEPT),
+        ];
+        self.changes.push((Message::NewChain(ChainMessage { attributes }), CREATE));
+    }
+
+    /// A rule after the chain's others.
+    pub(super) fn rule(&mut self, chain: &str, expressions: impl IntoIterator<Item = Expressions>) {
+        let expressions = expressions.into_iter().map(ListAttribute::from).collect();
+        let attributes = vec![
+            RuleAttribute::Table(self.table.clone()),
+            RuleAttribute::Chain(chain.into()),
+            RuleAttribute::Expressions(expressions),
+        ];
+        let append = NLM_F_CREATE | NLM_F_APPEND;
+        self.changes.push((Message::NewRule(RuleMessage { attributes }), append));
+    }
+
+    /// An element that the set must not have yet.
+    pub(super) fn add(&mut self, set: &str, key: Vec<u8>, value: Option<Vec<u8>>) {
+        let mut element = vec![SetElementAttribute::Key(DataAttribute::Value(key))];
+        element.extend(value.map(|value| SetElementAttribute::Data(DataAttribute::Value(value))));
+        let message = self.elements(set, vec![ListAttribute::Element(element)]);
+        self.changes.push((Message::NewSetElement(message), CREATE));
+    }
+
+    /// All keys from `first` on and before `end`.
+    pub(super) fn add_range(&mut self, set: &str, first: Vec<u8>, end: Vec<u8>) {
+        let start = vec![SetElementAttribute::Key(DataAttribute::Value(first))];
+        let end = vec![
+            SetElementAttribute::Key(DataAttribute::Value(end)),
+            SetElementAttribute::Flags(SetElementFlags::IntervalEnd),
+        ];
+        let both = [start, end].map(ListAttribute::Element).into();
+        let message = self.elements(set, both);
+        self.changes.push((Message::NewSetElement(message), CREATE));
+    }
+
+    /// Takes out an element that the set must have.
+    pub(super) fn remove(&mut self, set: &str, key: Vec<u8>) {
+        let element = vec![SetElementAttribute::Key(DataAttribute::Value(key))];
+        let message = self.elements(set, vec![ListAttribute::Element(element)]);
+        self.changes.push((Message::DeleteSetElement(message), 0));
+    }
+
+    fn elements(
+        &self,
+        set: &str,
+        elements: Vec<ListAttribute<SetElementAttribute>>,
+    ) -> SetElementMessage {
+        let mut attributes =
+            vec![SetElementList::Table(self.table.clone()), SetElementList::Set(set.into())];
+        if !elements.is_empty() {
+            attributes.push(SetElementList::Elements(elements));
+        }
+        SetElementMessage { attributes }
+    }
+}
+
+/// A conversation with nf_tables in one namespace.
+#[derive(Debug)]
+pub(super) struct Nft(Conversation);
+
+impl Nft {
+    /// In the calling thread's network namespace.
+    pub(super) fn open() -> io::Result<Self> {
+        Conversation::open(NETLINK_NETFILTER).map(Self)
+    }
+
+    /// All of the batch's changes, or on an error none.
+    pub(super) fn commit(&mut self, batch: Batch) -> io::Result<()> {
+        let begin = control(ControlMessage::BatchBegin);
+        let end = control(ControlMessage::BatchEnd);
+        let changes = batch.changes.into_iter().map(|(change, flags)| (ip(change), flags));
+        let all = [(begin, 0)].into_iter().chain(changes).chain([(end, 0)]).collect();
+        self.0.ask(all, Ack::Batch).map(drop)
+    }
+
+    /// The keys of a set; none when there is no such set or table.
+    pub(super) fn keys(&mut self, table: &str, set: &str) -> io::Result<Vec<Vec<u8>>> {
+        let question = Message::GetSetElement(Batch::new(table).elements(set, Vec::new()));
+        let answer = match self.0.ask(vec![(ip(question), NLM_F_DUMP)], Ack::Each) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            answer => answer?,
+        };
+        Ok(answer.into_iter().flat_map(keys_of).collect())
+    }
+}
+
+fn keys_of(message: NetfilterMessage) -> Vec<Vec<u8>> {
+    let NetfilterMessageInner::NfTables(Message::NewSetElement(message)) = message.inner else {
+        return Vec::new();
+    };
+    let mut keys = Vec::new();
+    for attribute in message.attributes {
+        let SetElementList::Elements(elements) = attribute else { continue };
+        for element in elements {
+            let ListAttribute::Element(attributes) = element else { continue };
+            keys.extend(attributes.into_iter().filter_map(key_of));
+        }
+    }
+    keys
+}
+
+fn key_of(attribute: SetElementAttribute) -> Option<Vec<u8>> {
+    if let SetElementAttribute::Key(DataAttribute::Value(key)) = attribute {
+        Some(key)
+    } else {
+        None
+    }
+}
+
+fn ip(message: Message) -> NetfilterMessage {
+    NetfilterMessage::new(NetfilterHeader::new(NetfilterProtoFamily::IPv4, 0, 0), message)
+}
+
+fn control(message: ControlMessage) -> NetfilterMessage {
+    NetfilterMessage::new(NetfilterHeader::new(NetfilterProtoFamily::Unspec, 0, SUBSYSTEM), message)
+}
+
+/// `NF_DROP` and `NF_ACCEPT` of linux/netfilter.h.
+const DROP: u32 = 0;
+const ACCEPT: u32 = 1;
+
+/// The nth word of 4 bytes of the register file.
+fn word(nth: u32) -> Register {
+    Register::from(8 + nth)
+}
+
+fn attribute(kind: u16, value: u32) -> DefaultNla {
+    DefaultNla::new(kind, value.to_be_bytes().to_vec())
+}
+
+fn other(expression_type: &str, attributes: Vec<DefaultNla>) -> Expressions {
+    Expressions::Other { expression_type: expression_type.into(), attributes }
+}
+
+/// Loads a property of the packet into words from the nth on.
+pub(super) fn meta(key: MetaKey, nth: u32) -> Expressions {
+    Expressions::Meta(vec![Meta::Key(key), Meta::DestinationRegister(word(nth))])
+}
+
+/// Loads the source (offset 12) or destination (16) address.
+pub(super) fn ip_address(offset: u32, nth: u32) -> Expressions {
+    payload(1, offset, 4, nth)
+}
+
+/// Loads the destination port.
+pub(super) fn port(nth: u32) -> Expressions {
+    payload(2, 2, 2, nth)
+}
+
+fn payload(base: u32, offset: u32, length: u32, nth: u32) -> Expressions {
+    Expressions::Payload(vec![
+        Payload::DestinationRegister(word(nth)),
+        Payload::Base(base),
+        Payload::Offset(offset),
+        Payload::Len(length),
+    ])
+}
+
+/// Goes on only if the words from the first on are (not) in the set.
+pub(super) fn is_in(set: &str, inside: bool) -> Expressions {
+    Expressions::Lookup(vec![
+        Lookup::Set(set.into()),
+        Lookup::SourceRegister(word(0)),
+        Lookup::Flags(u32::from(!inside)),
+    ])
+}
+
+/// Goes on only if the words from the first on are in the map; loads its value.
+pub(super) fn value_of(map: &str, nth: u32) -> Expressions {
+    Expressions::Lookup(vec![
+        Lookup::Set(map.into()),
+        Lookup::SourceRegister(word(0)),
+        Lookup::DestinationRegister(word(nth)),
+    ])
+}
+
+/// Loads into the first word whether the destination is this host
+/// (`fib daddr type`), and goes on only if so (`RTN_LOCAL` = 2).
+pub(super) fn to_this_host() -> [Expressions; 2] {
+    let fib = other("fib", vec![attribute(1, word(0).into()), attribute(2, 3), attribute(3, 2)]);
+    [fib, compare(Operator::Equal, 2_u32.to_ne_bytes())]
+}
+
+/// Goes on only if the connection is established or related to one that is.
+pub(super) fn is_established() -> [Expressions; 3] {
+    ct_has(0, 2 | 4)
+}
+
+/// Goes on only if the connection's destination was translated (`IPS_DST_NAT`).
+pub(super) fn was_dnated() -> [Expressions; 3] {
+    ct_has(2, 1 << 5)
+}
+
+fn ct_has(key: u32, bits: u32) -> [Expressions; 3] {
+    let ct = other("ct", vec![attribute(1, word(0).into()), attribute(2, key)]);
+    [ct, masked(bits.to_ne_bytes()), compare(Operator::NotEqual, [0; 4])]
+}
+
+/// Goes on only if the address at `offset` is of 127.0.0.0/8.
+pub(super) fn is_loopback(offset: u32) -> [Expressions; 3] {
+    [ip_address(offset, 0), masked([255, 0, 0, 0]), compare(Operator::Equal, [127, 0, 0, 0])]
+}
+
+fn masked(mask: [u8; 4]) -> Expressions {
+    Expressions::Bitwise(vec![
+        Bitwise::SourceRegister(word(0)),
+        Bitwise::DestinationRegister(word(0)),
+        Bitwise::Length(4),
+        Bitwise::Mask(DataAttribute::Value(mask.to_vec())),
+        Bitwise::Xor(DataAttribute::Value(vec![0; 4])),
+    ])
+}
+
+fn compare(operator: Operator, with: [u8; 4]) -> Expressions {
+    Expressions::Cmp(vec![
+        Cmp::SourceRegister(word(0)),
+        Cmp::Op(operator),
+        Cmp::Data(DataAttribute::Value(with.to_vec())),
+    ])
+}
+
+/// To the address in the nth word and the port in the next.
+pub(super) fn dnat(nth: u32) -> Expressions {
+    let (address, port) = (word(nth).into(), word(nth + 1).into());
+    other("nat", vec![attribute(1, 1), attribute(2, 2), attribute(3, address), attribute(5, port)])
+}
+
+/// From the address of the interface it leaves by.
+pub(super) fn masquerade() -> Expressions {
+    other("masq", Vec::new())
+}
+
+pub(super) fn accept() -> Expressions {
+    verdict(ACCEPT)
+}
+
+pub(super) fn drop_it() -> Expressions {
+    verdict(DROP)
+}
+
+fn verdict(code: u32) -> Expressions {
+    let code = VerdictAttribute::Code(Verdict::Other(code));
+    Expressions::Immediate(vec![
+        Immediate::DestinationRegister(Register::Verdict),
+        Immediate::Data(DataAttribute::Verdict(vec![code])),
+    ])
+}

@@ -1,0 +1,234 @@
+//! A host of the test's own: a network namespace that is its "machine", with a
+//! cable to another one, the "outside". The real machine is not touched.
+
+use nix::sched::{CloneFlags, setns, unshare};
+use std::{
+    fs::File,
+    future::Future,
+    io::{self, Read, Write},
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
+    os::fd::OwnedFd,
+    process::Command,
+    thread,
+    time::{Duration, Instant},
+};
+use tokio_util::task::TaskTracker;
+use tritium_engine::{
+    ids::{ContainerId, TenantName, random},
+    network::{AttachRequest, Attachment, Mode, NetworkConfig, Networks, Proto, PublishRequest},
+};
+
+/// The host's address on the cable, and the outside's.
+pub const HOST: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
+pub const OUTSIDE: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 2);
+pub const LOCALHOST: Ipv4Addr = Ipv4Addr::LOCALHOST;
+
+/// How long an answer may take on a busy machine; and how long silence must
+/// last to be taken for a refusal.
+const PATIENCE: Duration = Duration::from_secs(10);
+const SILENCE: Duration = Duration::from_millis(700);
+
+/// Runs a test as if on a host of its own, whose outside it is handed.
+pub fn on_a_host<F: Future<Output = ()>>(test: impl FnOnce(Outside) -> F + Send + 'static) {
+    let body = move || {
+        // This thread's children and the runtime's threads are born here, too.
+        let outside = isolated();
+        run("ip link set lo up");
+        plug(&outside, "up0", HOST, OUTSIDE);
+        let _kept = outside.0.try_clone().unwrap();
+        tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .unwrap()
+            .block_on(test(outside));
+    };
+    if let Err(panic) = thread::spawn(body).join() {
+        std::panic::resume_unwind(panic);
+    }
+}
+
+/// What is at the other end of the host's cable.
+pub struct Outside(pub OwnedFd);
+
+fn isolated() -> Outside {
+    unshare(CloneFlags::CLONE_NEWNET).expect("these tests need root");
+    let outside = Outside(here());
+    unshare(CloneFlags::CLONE_NEWNET).unwrap();
+    outside
+}
+
+/// A namespace that nothing is connected to.
+pub fn another_outside() -> Outside {
+    thread::spawn(|| {
+        unshare(CloneFlags::CLONE_NEWNET).unwrap();
+        Outside(here())
+    })
+    .join()
+    .unwrap()
+}
+
+fn here() -> OwnedFd {
+    File::open("/proc/thread-self/ns/net").unwrap().into()
+}
+
+/// Lays a cable to a namespace: `name` here, `out0` there.
+pub fn plug(outside: &Outside, name: &str, host: Ipv4Addr, other: Ipv4Addr) {
+    let home = here();
+    inside(&outside.0, || {
+        run(&format!("ip link add out0 type veth peer name {name}"));
+        run("ip link set lo up");
+        run(&format!("ip addr add {other}/24 dev out0"));
+        run("ip link set out0 up");
+        // A name for the host's namespace: the thread that came from there.
+        let (tell, told) = std::sync::mpsc::channel();
+        let (done, until) = std::sync::mpsc::channel::<()>();
+        thread::scope(|scope| {
+            let home = &home;
+            scope.spawn(move || {
+                setns(home, CloneFlags::CLONE_NEWNET).unwrap();
+                tell.send(nix::unistd::gettid()).unwrap();
+                assert!(until.recv().is_err());
+            });
+            let tid = told.recv().unwrap();
+            run(&format!("ip link set {name} netns {tid}"));
+            drop(done);
+        });
+    });
+    run(&format!("ip addr add {host}/24 dev {name}"));
+    run(&format!("ip link set {name} up"));
+}
+
+/// Does something in a namespace.
+pub fn inside<T: Send>(netns: &OwnedFd, what: impl FnOnce() -> T + Send) -> T {
+    thread::scope(|scope| {
+        let there = scope.spawn(|| {
+            setns(netns, CloneFlags::CLONE_NEWNET).unwrap();
+            what()
+        });
+        there.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+/// Runs a command of words and returns what it printed.
+pub fn run(command: &str) -> String {
+    let mut words = command.split(' ');
+    let output = Command::new(words.next().unwrap()).args(words).output().unwrap();
+    assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Waits until it is so.
+pub fn until(what: &str, mut so: impl FnMut() -> bool) {
+    let end = Instant::now() + PATIENCE;
+    while !so() {
+        assert!(Instant::now() < end, "it never came about: {what}");
+        thread::yield_now();
+    }
+}
+
+pub fn config(bridge: &str) -> NetworkConfig {
+    NetworkConfig {
+        bridge: bridge.into(),
+        address_pool: "172.17.0.0/12".parse().unwrap(),
+        ready: 2,
+    }
+}
+
+pub async fn start(bridge: &str) -> Networks {
+    let networks = Networks::start(config(bridge), &TaskTracker::new()).await.unwrap();
+    assert_eq!(networks.readopt(Vec::new()).await.unwrap(), []);
+    networks
+}
+
+pub fn container() -> ContainerId {
+    ContainerId::of(random())
+}
+
+/// A container of the operator's on his bridge, with these ports.
+pub fn bridged(ports: &[PublishRequest]) -> AttachRequest {
+    AttachRequest {
+        container: container(),
+        tenant: TenantName::operator(),
+        mode: Mode::Bridge,
+        mac: None,
+        ports: ports.to_vec(),
+        address: None,
+    }
+}
+
+pub fn tcp(host_port: u16, container_port: u16) -> PublishRequest {
+    PublishRequest {
+        container_port,
+        proto: Proto::Tcp,
+        host_ip: None,
+        host_port: Some(host_port..=host_port),
+    }
+}
+
+pub fn udp(host_port: u16, container_port: u16) -> PublishRequest {
+    PublishRequest { proto: Proto::Udp, ..tcp(host_port, container_port) }
+}
+
+pub fn address(attachment: &Attachment) -> Ipv4Addr {
+    attachment.endpoint.as_ref().unwrap().address
+}
+
+/// Answers one TCP connection after the other with the caller's address.
+pub fn serve_tcp(netns: &OwnedFd, port: u16) {
+    let listener = inside(netns, || TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).unwrap());
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let peer = stream.peer_addr().unwrap().ip().to_string();
+            // The caller may have hung up.
+            drop(stream.write_all(peer.as_bytes()));
+        }
+    });
+}
+
+/// The same for datagrams.
+pub fn serve_udp(netns: &OwnedFd, port: u16) {
+    let socket = inside(netns, || UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port)).unwrap());
+    thread::spawn(move || {
+        let mut question = [0; 16];
+        while let Ok((_, peer)) = socket.recv_from(&mut question) {
+            drop(socket.send_to(peer.ip().to_string().as_bytes(), peer));
+        }
+    });
+}
+
+/// Whom a TCP server at that address sees calling; an error if nobody answers.
+pub fn call_tcp(ip: Ipv4Addr, port: u16) -> io::Result<Ipv4Addr> {
+    let mut stream = TcpStream::connect_timeout(&SocketAddr::from((ip, port)), SILENCE)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    answer.parse().map_err(io::Error::other)
+}
+
+/// The same for datagrams.
+pub fn call_udp(ip: Ipv4Addr, port: u16) -> io::Result<Ipv4Addr> {
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+    socket.connect((ip, port))?;
+    socket.set_read_timeout(Some(SILENCE))?;
+    socket.send(b"?")?;
+    let mut answer = [0; 32];
+    let length = socket.recv(&mut answer)?;
+    String::from_utf8_lossy(&answer[..length]).parse().map_err(io::Error::other)
+}
+
+/// All that a network could leave on this host: interfaces, and rules.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Inventory {
+    pub links: Vec<String>,
+    pub rules: String,
+}
+
+pub fn inventory() -> Inventory {
+    let links = run("ip -o link");
+    let name = |line: &str| line.split(": ").nth(1).unwrap().split('@').next().unwrap().to_owned();
+    let mut links: Vec<String> = links.lines().map(name).collect();
+    links.sort();
+    Inventory { links, rules: run("nft list ruleset") }
+}
