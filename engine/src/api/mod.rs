@@ -1,1 +1,132 @@
-//! (room: api)
+//! Docker's HTTP, and only that.
+//!
+//! A handler parses what a client says, calls one method of `service`, and
+//! shapes the answer as Docker does: status, headers, JSON and error texts
+//! have been compared with Docker Engine 28.5. Who asks is decided by the
+//! socket: one listener per tenant ([`serve`]), so no request names a tenant.
+//!
+//! ```text
+//! connection.rs   one client; HTTP until a handler takes the socket over
+//! version.rs      /v1.43/… → the version, and the path without it
+//! extract.rs  filters.rs  detach.rs      what requests say
+//! stream.rs       hijacked connections
+//! containers.rs  lifecycle.rs  attach.rs  exec.rs  images.rs  networks.rs
+//! system.rs  events.rs  operator.rs      the handlers
+//! unbuilt.rs      what Docker has and Tritium does not have yet: 501, never 404
+//! wire/  human.rs  error.rs              the answers
+//! ```
+//!
+//! What must stay true: a handler that is dropped (the client has gone) leaves
+//! nothing half done, since `service` does its work in tasks of its own; every
+//! operation of Docker's API has a route; nothing here is known to `service`.
+//!
+//! Used by `daemon` only; uses `service` and the base.
+
+mod attach;
+mod connection;
+mod containers;
+mod detach;
+mod error;
+mod events;
+mod exec;
+mod extract;
+mod filters;
+mod human;
+mod images;
+mod lifecycle;
+mod networks;
+mod operator;
+mod progress;
+mod stream;
+mod system;
+mod unbuilt;
+mod version;
+mod wire;
+
+use crate::{
+    ids::TenantName,
+    service::{Engine, Scope},
+};
+use axum::{Router, middleware, response::Response};
+use http::StatusCode;
+use rustix::io::Errno;
+use std::{io, time::Duration};
+use tokio::net::UnixListener;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+/// How long to wait when the host has no more file descriptors.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// What every handler knows.
+#[derive(Debug, Clone)]
+struct Shared {
+    scope: Scope,
+    stopping: CancellationToken,
+}
+
+/// Serves one tenant's socket until `stopping` is cancelled. Connections run
+/// on `tracker`.
+pub async fn serve(
+    listener: UnixListener,
+    tenant: TenantName,
+    engine: Engine,
+    tracker: TaskTracker,
+    stopping: CancellationToken,
+) {
+    let shared = Shared { scope: engine.tenant(tenant.clone()), stopping: stopping.clone() };
+    let router = router(shared.clone());
+    loop {
+        let accepted = tokio::select! {
+            () = stopping.cancelled() => return,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                tracker.spawn(connection::serve(stream, router.clone(), shared.clone()));
+            }
+            Err(error) if is_passing(&error) => {
+                tracing::warn!(%tenant, %error, "cannot accept a connection");
+                tokio::time::sleep(PAUSE).await;
+            }
+            Err(error) => {
+                tracing::error!(%tenant, %error, "the socket is lost");
+                return;
+            }
+        }
+    }
+}
+
+/// accept(2): the client has gone, or the host is short of something.
+fn is_passing(error: &io::Error) -> bool {
+    let code = error.raw_os_error();
+    let shortage = [Errno::NFILE, Errno::MFILE, Errno::NOBUFS, Errno::NOMEM];
+    error.kind() == io::ErrorKind::ConnectionAborted
+        || error.kind() == io::ErrorKind::Interrupted
+        || code.is_some_and(|code| shortage.iter().any(|known| known.raw_os_error() == code))
+}
+
+fn router(shared: Shared) -> Router {
+    let routes = Router::new()
+        .merge(containers::routes())
+        .merge(lifecycle::routes())
+        .merge(attach::routes())
+        .merge(exec::routes())
+        .merge(images::routes())
+        .merge(networks::routes())
+        .merge(system::routes())
+        .merge(events::routes())
+        .merge(operator::routes())
+        .merge(unbuilt::routes())
+        .fallback(page_not_found)
+        .method_not_allowed_fallback(page_not_found)
+        .with_state(shared);
+    // Round the routes and not a layer of theirs: the path is changed before
+    // a route is chosen.
+    let inner = Router::new().fallback_service(routes);
+    inner.layer(middleware::from_fn(version::strip))
+}
+
+/// A path that Docker does not have, or not with that method.
+async fn page_not_found() -> Response {
+    error::message(StatusCode::NOT_FOUND, "page not found")
+}
