@@ -5,8 +5,8 @@
 //! emptied the firewall under us, the next change builds it anew.
 
 use super::{
-    AttachRequest, Attachment, Counters, Endpoint, Error, Mode, Network, NetworkConfig, Published,
-    Running,
+    AttachRequest, Attachment, Counters, Endpoint, Error, Mode, Network, NetworkConfig, Proto,
+    Published, Running,
     bridge::{Bridge, Names, Pool},
     firewall,
     ipam::{self, gateway_of, mac_of},
@@ -209,7 +209,7 @@ impl Owner {
                 Command::Detach { container, reply } => answer(reply, self.detach(container)),
                 Command::Describe { tenant, reply } => answer(reply, self.describe(&tenant)),
                 Command::Stats { container, reply } => answer(reply, self.stats(container)),
-                Command::Made { place, made } => self.made(place, made),
+                Command::Made { place, made } => self.made(place.as_ref(), made),
                 Command::Gone { what, gone } => self.gone(&what, gone),
                 Command::RemoveAll { reply } => return answer(reply, self.remove_all(commands)),
                 Command::Stop => return,
@@ -323,7 +323,7 @@ impl Owner {
         let veth = prepared.veth.expect("a namespace for a bridge is made with a veth");
         let host_interface = veth.host_interface.clone();
         let Prepared { netns, inside, .. } = prepared;
-        match self.plug_in(&request, address, inside, veth, held) {
+        match self.plug_in(&request, address, (inside, veth), held) {
             Ok((endpoint, ports)) => Ok(Attachment { netns, endpoint: Some(endpoint), ports }),
             Err(error) => {
                 self.unplug(request.tenant, address, host_interface);
@@ -346,8 +346,7 @@ impl Owner {
         &mut self,
         request: &AttachRequest,
         address: Ipv4Addr,
-        mut inside: Rtnl,
-        veth: Veth,
+        (mut inside, veth): (Rtnl, Veth),
         held: Held,
     ) -> Result<(Endpoint, Vec<Published>), Error> {
         let bridge = self.bridge(&request.tenant)?;
@@ -371,7 +370,17 @@ impl Owner {
             Attached { tenant: request.tenant.clone(), endpoint: endpoint.clone(), held };
         self.attached.insert(request.container, attached);
         self.change(batch).inspect_err(|_| drop(self.attached.remove(&request.container)))?;
+        self.forget_flows(&ports);
         Ok((endpoint, ports))
+    }
+
+    /// Has the kernel look up anew where datagrams to these ports go.
+    fn forget_flows(&self, ports: &[Published]) {
+        let udp = ports.iter().filter(|port| port.proto == Proto::Udp);
+        let udp: Vec<u16> = udp.map(|port| port.host_port).collect();
+        if !udp.is_empty() {
+            self.unplugging.order(Order::Forget(udp));
+        }
     }
 
     /// Removes an interface, and gives its address back when it is gone.
@@ -407,6 +416,7 @@ impl Owner {
             return Err(error);
         }
         let Attached { tenant, endpoint, held } = attached;
+        self.forget_flows(&held.ports);
         drop(held);
         let Endpoint { address, host_interface, .. } = endpoint;
         self.unplug(tenant, address, host_interface);
@@ -421,8 +431,8 @@ impl Owner {
         }
     }
 
-    fn made(&mut self, place: Option<TenantName>, made: Result<Prepared, Error>) {
-        let pool = match &place {
+    fn made(&mut self, place: Option<&TenantName>, made: Result<Prepared, Error>) {
+        let pool = match place {
             None => Some(&mut self.bare),
             Some(tenant) => self.bridges.get_mut(tenant).map(|bridge| &mut bridge.pool),
         };

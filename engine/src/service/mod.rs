@@ -10,6 +10,7 @@ mod containers;
 mod create;
 mod images;
 mod mounts;
+mod names;
 mod networks;
 pub mod operator;
 mod policy;
@@ -20,7 +21,7 @@ mod tenants;
 
 pub use containers::{CreateContainer, Created};
 pub use networks::NetworkView;
-pub use start::restore;
+pub use start::{Found, count, find, known, restore};
 pub use system::{Counts, Host, LayerPlaces, Places};
 pub use tenants::Tenants;
 

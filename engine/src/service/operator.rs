@@ -179,12 +179,12 @@ impl Scope {
         let own = |tenant: &str| self.is_operator() || tenant == self.tenant.as_str();
         Ok(denials
             .into_iter()
-            .filter(|denial| own(&denial.tenant))
+            .filter(|denial| own(&denial.labels.tenant))
             .map(|denial| DenialRow {
-                tenant: denial.tenant,
-                container: denial.container,
-                name: denial.name,
-                rule: format!("{:?}", denial.rule),
+                tenant: denial.labels.tenant,
+                container: denial.labels.id,
+                name: denial.labels.name,
+                rule: denial.rule.name().to_owned(),
                 count: denial.count,
             })
             .collect())

@@ -1,7 +1,12 @@
 //! What the host and the engine are: for `info`, `version` and `inspect`.
 
 use super::{About, Scope};
-use crate::{container::Record, error::Error, events::Event};
+use crate::{
+    container::{ExecHandle, Record},
+    error::Error,
+    events::Event,
+    ids::ContainerId,
+};
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
@@ -85,7 +90,7 @@ impl Scope {
     /// The rules that the kernel really enforces on this host.
     #[must_use]
     pub fn in_force(&self) -> Vec<String> {
-        self.engine.tools.probes.in_force()
+        self.engine.tools.probes.in_force().iter().map(|rule| rule.name().to_owned()).collect()
     }
 
     /// What happened to this tenant's things lately, and what happens from now on.
@@ -103,6 +108,12 @@ impl Scope {
     }
 
     /// The execs of a container that can still be asked for.
+    #[must_use]
+    pub fn execs(&self, id: ContainerId) -> Vec<ExecHandle> {
+        self.engine.tools.registry.execs_of(id)
+    }
+
+    /// Where the files of one of this tenant's containers are.
     #[must_use]
     pub fn places(&self, record: &Record) -> Places {
         let tools = &self.engine.tools;

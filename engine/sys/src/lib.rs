@@ -1,1 +1,3 @@
 //! The system-call fence: what nix and rustix lack, made safe.
+
+pub mod bpf;

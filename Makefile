@@ -1,0 +1,30 @@
+# All that a person or a continuous-integration machine runs. As root, on Debian.
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
+
+up: ## install what is missing, build, start tritiumd, run and trace a container
+	@.ci/up
+
+down: ## stop tritiumd; its containers go on
+	@.ci/down
+
+build: ## build everything in release mode
+	@.ci/build
+
+check: ## formatting, lints, documentation
+	@.ci/check
+
+test: ## every check and every test, on this kernel and in a guest
+	@.ci/test
+
+guest: ## only the tests that run in a guest with a stock kernel
+	@.ci/test guest
+
+bench: ## the promises of the README, measured; with dockerd and podman if installed
+	@.ci/bench
+
+clean: ## remove what was built
+	cargo clean
+
+.PHONY: help up down build check test guest bench clean

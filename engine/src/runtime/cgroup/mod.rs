@@ -1,0 +1,4 @@
+//! Control groups.
+
+mod usage;
+pub use usage::{BlockUsage, CpuUsage, MemoryUsage, Usage};
