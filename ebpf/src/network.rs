@@ -6,6 +6,8 @@
 //! admitted); and on the loopback, which containers on the host's network share, the
 //! receiving socket's owner is looked up, for there the address says nothing.
 
+use core::ffi::c_void;
+
 use aya_ebpf::{
     EbpfContext,
     bindings::{bpf_sock, bpf_sock_addr, bpf_sock_tuple},
@@ -177,15 +179,37 @@ fn reaches_foreign_socket(ctx: &SkBuffContext, packet: &Packet, tenant: TenantId
 /// The container whose socket the packet will reach; 0 for none.
 #[inline(always)]
 fn socket_owner(ctx: &SkBuffContext, tuple: &mut bpf_sock_tuple, size: u32, protocol: u8) -> CgroupId {
-    let look_up = if protocol == TCP { generated::bpf_sk_lookup_tcp } else { generated::bpf_sk_lookup_udp };
+    if protocol == TCP {
+        CgroupId(tcp_owner(ctx.as_ptr(), tuple, size))
+    } else {
+        CgroupId(udp_owner(ctx.as_ptr(), tuple, size))
+    }
+}
+
+// Two functions that are not inlined: merged into one, the helper would be called
+// through a register, which the kernel does not know.
+
+#[inline(never)]
+fn tcp_owner(ctx: *mut c_void, tuple: *mut bpf_sock_tuple, size: u32) -> u64 {
     // SAFETY: `tuple` lives through the call and is at least `size` bytes.
-    let socket: *mut bpf_sock = unsafe { look_up(ctx.as_ptr(), tuple, size, CURRENT_NAMESPACE, 0) };
+    owner_of(unsafe { generated::bpf_sk_lookup_tcp(ctx, tuple, size, CURRENT_NAMESPACE, 0) })
+}
+
+#[inline(never)]
+fn udp_owner(ctx: *mut c_void, tuple: *mut bpf_sock_tuple, size: u32) -> u64 {
+    // SAFETY: `tuple` lives through the call and is at least `size` bytes.
+    owner_of(unsafe { generated::bpf_sk_lookup_udp(ctx, tuple, size, CURRENT_NAMESPACE, 0) })
+}
+
+/// The container of a socket that was looked up, which is released.
+#[inline(always)]
+fn owner_of(socket: *mut bpf_sock) -> u64 {
     if socket.is_null() {
-        return CgroupId(0);
+        return 0;
     }
     // SAFETY: the look-up's reference is held until the release below.
     let owner = unsafe { generated::bpf_sk_ancestor_cgroup_id(socket.cast(), CONTAINER_LEVEL.load() as i32) };
     // SAFETY: releases the look-up's reference, once.
     unsafe { generated::bpf_sk_release(socket.cast()) };
-    CgroupId(owner)
+    owner
 }

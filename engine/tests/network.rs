@@ -360,6 +360,39 @@ fn the_next_engine_serves_exactly_what_still_runs() {
 }
 
 #[test]
+#[ignore = "the engine that another test kills"]
+fn an_engine_that_waits_to_be_killed() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        let networks = start("t0").await;
+        let _attachment = networks.attach(&bridged(&[tcp(8080, 80)])).await.unwrap();
+        std::future::pending::<()>().await;
+    });
+}
+
+#[test]
+fn a_killed_engine_leaves_only_what_the_next_one_finds() {
+    on_a_host(|_| async {
+        let before = inventory();
+        let mut killed = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--ignored", "--exact", "an_engine_that_waits_to_be_killed"])
+            .spawn()
+            .unwrap();
+        until("it has published a port", || inventory().rules.contains("tcp . 8080"));
+        killed.kill().unwrap();
+        killed.wait().unwrap();
+        // Nobody holds a namespace any more, neither its container nor its pool.
+        until("all but the bridge is gone", || inventory().links == ["lo", "t0", "up0"]);
+        assert!(inventory().rules.contains("tcp . 8080"));
+        let networks = start("t0").await;
+        assert!(!inventory().rules.contains("8080"));
+        networks.attach(&bridged(&[tcp(8080, 80)])).await.unwrap();
+        networks.remove_all().await.unwrap();
+        assert_eq!(inventory(), before);
+    });
+}
+
+#[test]
 fn a_port_that_was_lost_while_no_engine_ran_is_told() {
     on_a_host(|_| async {
         let first = start("t0").await;
@@ -538,7 +571,7 @@ fn traffic_is_counted_from_the_containers_side() {
 }
 
 #[test]
-#[ignore = "prints figures: cargo test --release --test network -- --ignored --nocapture"]
+#[ignore = "prints figures: cargo test --release --test network -- --ignored --nocapture attaching"]
 fn attaching_and_detaching_takes() {
     on_a_host(|_| async {
         let ready = std::env::var("READY").map_or(4, |text| text.parse().unwrap());

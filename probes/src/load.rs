@@ -478,12 +478,17 @@ pub(crate) fn remove_all(path: &Path) -> Result<(), Load> {
     }
 }
 
-/// The innermost error's words: what the kernel said.
+/// The innermost error's words, on one line: what the kernel said.
 pub(crate) fn root_cause(error: &dyn std::error::Error) -> String {
     let mut inner = error;
+    let mut verifier = None;
     while let Some(source) = inner.source() {
+        // The verifier's log is in the middle; its first line is the reason.
+        let text = inner.to_string();
+        verifier = text.split_once("Verifier output: ").map(|(_, log)| log.to_owned()).or(verifier);
         inner = source;
     }
-    // The verifier's log would follow; a verdict is one line.
-    inner.to_string().lines().next().unwrap_or_default().to_owned()
+    let said = inner.to_string();
+    let reason = verifier.as_deref().and_then(|log| log.lines().next()).filter(|line| !line.is_empty());
+    reason.map_or_else(|| said.clone(), |reason| format!("{said}: {reason}"))
 }

@@ -19,7 +19,7 @@ impl Stdio {
     /// Makes the descriptor non-blocking and watches it.
     pub(super) fn new(fd: OwnedFd) -> io::Result<Self> {
         rustix::io::ioctl_fionbio(&fd, true)?;
-        Ok(Self(AsyncFd::register(fd)?))
+        watched(fd).map(Self)
     }
 }
 

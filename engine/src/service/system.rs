@@ -87,10 +87,15 @@ impl Scope {
         }
     }
 
-    /// The rules that the kernel really enforces on this host.
+    /// What the kernel really enforces on this host, as `SecurityOptions` has it.
     #[must_use]
     pub fn in_force(&self) -> Vec<String> {
-        self.engine.tools.probes.in_force().iter().map(|rule| rule.name().to_owned()).collect()
+        self.engine.tools.probes.security_option().into_iter().collect()
+    }
+
+    /// For the metrics: a request has been answered.
+    pub fn count_request(&self, method: &str, status: u16) {
+        self.engine.requests.count(method, status);
     }
 
     /// What happened to this tenant's things lately, and what happens from now on.

@@ -34,7 +34,7 @@ fn what_this_kernel_takes_is_in_force_and_what_it_refuses_is_said() {
     let house = House::new();
     let probes = house.start();
     for rule in [Rule::Connect, Rule::Packet, Rule::RawSocket, Rule::Device, Rule::Sysctl] {
-        assert!(has(&probes, rule), "{rule:?}: {:?}", probes.verdicts());
+        assert!(has(&probes, rule), "{rule:?}: {:#?}", probes.verdicts());
     }
     let refused = probes.verdicts().iter().filter(|verdict| !verdict.have);
     assert!(refused.clone().all(|verdict| !verdict.cost.is_empty()));

@@ -57,6 +57,11 @@ impl House {
 impl Drop for House {
     fn drop(&mut self) {
         Probes::remove(&self.config.pin_dir).unwrap();
+        // What a failed test left running.
+        let kill = self.directory().join("cgroup.kill");
+        if kill.exists() {
+            fs::write(kill, "1").unwrap();
+        }
         remove_tree(&self.directory());
     }
 }

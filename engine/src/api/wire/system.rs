@@ -108,7 +108,7 @@ impl Info<'_> {
     fn engine(&self) -> Value {
         let counts = self.counts;
         let mut security = vec!["name=seccomp,profile=builtin".to_owned()];
-        security.extend(self.in_force.iter().map(|rule| format!("name={rule}")));
+        security.extend(self.in_force.iter().cloned());
         json!({
             "ID": self.id,
             "Containers": counts.all,

@@ -68,16 +68,15 @@ pub(super) fn place<R: Read>(
         return file(root, &path, &attributes, entry);
     }
     let target = entry.link_name_bytes().map(std::borrow::Cow::into_owned).unwrap_or_default();
-    match kind {
-        EntryType::Link => hard_link(root, &path, &target)?,
-        EntryType::Symlink => symlink(root, &path, &attributes, &target)?,
-        EntryType::Char | EntryType::Block | EntryType::Fifo => {
-            device(root, &path, &attributes, entry.header())?;
-        }
-        _ => {
-            let kind = format!("{:?}", kind.as_byte() as char);
-            return Err(UnpackError::Kind { path: path.path().to_owned(), kind });
-        }
+    if kind.is_hard_link() {
+        hard_link(root, &path, &target)?;
+    } else if kind.is_symlink() {
+        symlink(root, &path, &attributes, &target)?;
+    } else if kind.is_character_special() || kind.is_block_special() || kind.is_fifo() {
+        device(root, &path, &attributes, entry.header())?;
+    } else {
+        let kind = format!("{:?}", kind.as_byte() as char);
+        return Err(UnpackError::Kind { path: path.path().to_owned(), kind });
     }
     Ok(0)
 }
@@ -92,12 +91,12 @@ fn attributes<R: Read>(
 ) -> Result<Attributes, UnpackError> {
     let read = |source| UnpackError::Read { source };
     let header = entry.header();
-    let number = |value: io::Result<u64>| {
-        u32::try_from(value.map_err(read)?).map_err(|_| read(io::ErrorKind::InvalidData.into()))
-    };
-    let (uid, gid) = (number(header.uid())?, number(header.gid())?);
-    let mode = header.mode().map_err(read)? & 0o7777;
-    let seconds = i64::try_from(header.mtime().map_err(read)?).unwrap_or(0);
+    let raw = header.as_old();
+    let uid = number(&raw.uid, header.uid())?;
+    let gid = number(&raw.gid, header.gid())?;
+    let mode = number(&raw.mode, header.mode().map(u64::from))? & 0o7777;
+    let seconds = if is_blank(&raw.mtime) { 0 } else { header.mtime().map_err(read)? };
+    let seconds = i64::try_from(seconds).unwrap_or(0);
     let mut time = Timespec { tv_sec: seconds, tv_nsec: 0 };
     let mut xattrs = Vec::new();
     for extension in entry.pax_extensions().map_err(read)?.into_iter().flatten() {
@@ -113,6 +112,19 @@ fn attributes<R: Read>(
         }
     }
     Ok(Attributes { uid, gid, mode, time, xattrs })
+}
+
+/// Go's writer and others leave a field empty for zero.
+fn is_blank(raw: &[u8]) -> bool {
+    raw.iter().all(|byte| matches!(byte, 0 | b' '))
+}
+
+fn number(raw: &[u8], parsed: io::Result<u64>) -> Result<u32, UnpackError> {
+    let read = |source| UnpackError::Read { source };
+    if is_blank(raw) {
+        return Ok(0);
+    }
+    u32::try_from(parsed.map_err(read)?).map_err(|_| read(io::ErrorKind::InvalidData.into()))
 }
 
 /// Labels of security modules are the host's business; overlayfs's own
@@ -293,13 +305,23 @@ fn device(
 ) -> Result<(), UnpackError> {
     let at = path.path();
     let (parent, name) = path.split().unwrap_or((Path::new(""), OsStr::new("")));
-    let read = |source| UnpackError::Read { source };
-    let major = header.device_major().map_err(read)?.unwrap_or(0);
-    let minor = header.device_minor().map_err(read)?.unwrap_or(0);
-    let (kind, number): (FileType, Dev) = match header.entry_type() {
-        EntryType::Fifo => (FileType::Fifo, 0),
-        EntryType::Char => (FileType::CharacterDevice, rustix::fs::makedev(major, minor)),
-        _ => (FileType::BlockDevice, rustix::fs::makedev(major, minor)),
+    let (old_major, old_minor) = ([0; 8], [0; 8]);
+    let (raw_major, raw_minor) = match (header.as_ustar(), header.as_gnu()) {
+        (Some(ustar), _) => (&ustar.dev_major, &ustar.dev_minor),
+        (None, Some(gnu)) => (&gnu.dev_major, &gnu.dev_minor),
+        // Before POSIX there were none.
+        (None, None) => (&old_major, &old_minor),
+    };
+    let given = |number: io::Result<Option<u32>>| number.map(|n| u64::from(n.unwrap_or(0)));
+    let major = number(raw_major, given(header.device_major()))?;
+    let minor = number(raw_minor, given(header.device_minor()))?;
+    let kind = header.entry_type();
+    let (kind, number): (FileType, Dev) = if kind.is_fifo() {
+        (FileType::Fifo, 0)
+    } else if kind.is_character_special() {
+        (FileType::CharacterDevice, rustix::fs::makedev(major, minor))
+    } else {
+        (FileType::BlockDevice, rustix::fs::makedev(major, minor))
     };
     root.clear(path)?;
     let directory = root.parent(parent)?;
