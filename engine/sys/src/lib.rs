@@ -10,7 +10,7 @@
 //! - [`fd`][]: `close_range(2)` as a fresh child needs it.
 //! - [`signal`][]: setting every disposition back to its default.
 //! - [`link`][]: switching a network interface on.
-//! - [`memory`][]: asking the allocator to keep little.
+//! - [`memory`][]: keeping few pages.
 //!
 //! What must stay true: a function here takes and returns owned or borrowed
 //! descriptors, makes one system call, and is safe because it checks its

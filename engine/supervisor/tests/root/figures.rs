@@ -63,7 +63,20 @@ fn memory_of_an_idle_one() {
     let (fds, _attached) = bench.start();
     let of =
         |file: &str| fs::read_to_string(format!("/proc/{}/{file}", bench.supervisor.id())).unwrap();
-    println!("{}\n{}", of("smaps_rollup"), of("smaps"));
+    let pss = || {
+        let text = of("smaps_rollup");
+        text.lines()
+            .find_map(|line| {
+                line.strip_prefix("Pss:")?.trim().strip_suffix(" kB")?.parse::<u32>().ok()
+            })
+            .unwrap()
+    };
+    let (begun, busy) = (Instant::now(), pss());
+    while begun.elapsed() < Duration::from_secs(3) {
+        std::thread::yield_now();
+    }
+    println!("{}", of("smaps"));
+    println!("busy {busy} kB, at rest {} kB", pss());
     pidfd_send_signal(&fds[0], Signal::KILL).unwrap();
     bench.engine().exited(None);
 }
