@@ -11,7 +11,7 @@
 //! - [`signal`][]: setting every disposition back to its default.
 //! - [`link`][]: switching a network interface on.
 //! - [`bpf`][]: linking a program to a control group, and pinning the link.
-//! - [`memory`][]: asking the allocator to keep little.
+//! - [`memory`][]: keeping few pages.
 //!
 //! What must stay true: a function here takes and returns owned or borrowed
 //! descriptors, makes one system call, and is safe because it checks its
