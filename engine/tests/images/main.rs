@@ -32,6 +32,23 @@ async fn remove(engine: &Engine, name: &str) -> Result<Vec<Removed>, Error> {
     engine.images.remove(&TenantName::operator(), name, Removal::default(), nobody).await
 }
 
+/// A tmpfs of 8 MiB, gone with the value also when the test fails.
+struct Small(tempfile::TempDir);
+
+impl Small {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        mount("tmpfs", dir.path(), "tmpfs", MountFlags::empty(), c"size=8m").unwrap();
+        Self(dir)
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        unmount(self.0.path(), UnmountFlags::DETACH).unwrap();
+    }
+}
+
 /// The bytes of a file in the image's uppermost layer.
 async fn file(engine: &Engine, image: &Image, name: &str) -> Vec<u8> {
     let id = tritium_engine::ids::ContainerId::of(tritium_engine::ids::random());
@@ -437,9 +454,8 @@ async fn a_tenant_gets_no_layer_by_naming_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_refuses_an_image_and_takes_a_smaller_one() {
-    let dir = tempfile::tempdir().unwrap();
-    mount("tmpfs", dir.path(), "tmpfs", MountFlags::empty(), c"size=8m").unwrap();
-    let engine = Engine::at(dir.path()).await;
+    let small = Small::new();
+    let engine = Engine::at(small.0.path()).await;
     let registry = Registry::start();
     let large = tar(&[("f", &noise(7 << 20))]);
     registry.push(("large", "latest"), &config(&[&large], "amd64"), &[gzip(&large)]).await;
@@ -455,8 +471,6 @@ async fn a_full_disk_refuses_an_image_and_takes_a_smaller_one() {
     let small = tar(&[("f", b"x")]);
     load(&engine, saved(Some("x:2"), &config(&[&small], "amd64"), &[small])).await.unwrap();
     engine.has_only(1).await;
-    drop(engine);
-    unmount(dir.path(), UnmountFlags::DETACH).unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
