@@ -9,10 +9,7 @@ use super::{
     stdio::Stdio,
 };
 use crate::{error::Error, ids::ContainerId, spec::HostConfig};
-use rustix::{
-    process::{Signal, pidfd_send_signal},
-    termios::{Winsize, isatty, tcsetwinsize},
-};
+use rustix::termios::{Winsize, isatty, tcsetwinsize};
 use std::{
     io,
     os::fd::{AsFd, OwnedFd},
@@ -73,18 +70,12 @@ impl Running {
     /// # Errors
     /// `Conflict` if it has ended, `Invalid` if there is no such signal.
     pub fn signal(&self, signal: i32) -> Result<(), Error> {
-        let known = Signal::from_named_raw(signal).or_else(|| {
-            // 32 and 33 are glibc's own, yet the kernel delivers them.
-            (32..=64).contains(&signal).then_some(signal).and_then(real_time)
-        });
-        let Some(signal) = known else {
-            return Err(Error::Invalid(format!("Invalid signal: {signal}")));
-        };
-        match pidfd_send_signal(&self.0.pidfd, signal) {
-            Ok(()) => Ok(()),
-            Err(rustix::io::Errno::SRCH) => Err(self.not_running()),
-            Err(error) => Err(self.failed("signal", error.into())),
-        }
+        let sent = tritium_sys::signal::send(self.0.pidfd.as_fd(), signal);
+        sent.map_err(|error| match error.raw_os_error() {
+            Some(nix::libc::ESRCH) => self.not_running(),
+            Some(nix::libc::EINVAL) => Error::Invalid(format!("Invalid signal: {signal}")),
+            _ => self.failed("signal", error),
+        })
     }
 
     /// Waits for the end. Any number may wait, also after it.
@@ -207,10 +198,4 @@ pub(super) fn resize(master: impl AsFd, rows: u16, columns: u16) -> Result<(), E
     let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
     tcsetwinsize(master, size)
         .map_err(|_| Error::Invalid("cannot resize: there is no terminal".into()))
-}
-
-fn real_time(signal: i32) -> Option<Signal> {
-    let first = rustix::process::Signal::rt_min_raw();
-    let _ = first;
-    Signal::rt(signal - 34)
 }

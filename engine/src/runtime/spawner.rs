@@ -57,7 +57,18 @@ impl Spawner {
     }
 
     /// One more supervisor.
-    pub(super) async fn spawn(program: &PathBuf, group: Group, janitor: &Janitor) -> io::Result<Supervisor> {
+    pub(super) async fn spawn(&self) -> io::Result<Supervisor> {
+        let (reply, answer) = oneshot::channel();
+        let gone = || io::Error::other("the thread that starts supervisors has ended");
+        self.requests.send(reply).map_err(|_| gone())?;
+        answer.await.map_err(|_| gone())?
+    }
+}
+
+/// How the directories of parked supervisors begin.
+pub(super) const READY: &str = "ready-";
+
+fn spawn(program: &PathBuf, group: Group, janitor: &Janitor) -> io::Result<Supervisor> {
     let flags = SocketFlags::CLOEXEC;
     let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
     let inside = group.enter()?;
