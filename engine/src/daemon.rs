@@ -23,11 +23,11 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    net::UnixListener,
+    net::{TcpListener, UnixListener},
     signal::unix::{SignalKind, signal},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tritium_probes::{Probes, ProbesConfig};
+use tritium_probes::{Probes, ProbesConfig, export::Exporter};
 
 /// How long requests under way may take when the engine stops.
 const GRACE: Duration = Duration::from_secs(5);
@@ -45,6 +45,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let stopping = CancellationToken::new();
     let engine = build(&config, &tracker, &stopping).await?;
     serve(&config, &engine, &tracker, &stopping)?;
+    export(&config, &engine, &tracker, &stopping).await?;
     let pid_file = config.run_dir.join("tritiumd.pid");
     atomic::write(&pid_file, format!("{}\n", std::process::id()).as_bytes(), 0o644)
         .context("cannot write the pid file")?;
@@ -188,6 +189,28 @@ fn engine_id(state_dir: &Path) -> anyhow::Result<String> {
         }
         Err(error) => Err(error).context("cannot read the engine's id"),
     }
+}
+
+/// Numbers to a collector, and for Prometheus, where asked for.
+async fn export(
+    config: &Config,
+    engine: &Engine,
+    tracker: &TaskTracker,
+    stopping: &CancellationToken,
+) -> anyhow::Result<()> {
+    let version = env!("CARGO_PKG_VERSION");
+    let exporter = Exporter::from_environment(version, |name| std::env::var(name).ok())?;
+    if let Some(exporter) = exporter {
+        let (engine, stopping) = (engine.clone(), stopping.clone());
+        tracker.spawn(async move { exporter.run(|| engine.measure(), stopping).await });
+    }
+    if let Some(address) = config.metrics {
+        let listener = TcpListener::bind(address).await;
+        let listener = listener.with_context(|| format!("cannot listen on {address}"))?;
+        tracing::info!(address = %listener.local_addr()?, "serving /metrics");
+        tracker.spawn(api::serve_metrics(listener, engine.clone(), stopping.clone()));
+    }
+    Ok(())
 }
 
 /// The operator's socket, and one for each tenant, now and later.

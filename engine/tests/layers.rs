@@ -36,7 +36,8 @@ fn uses(file: &Path, room: &str) -> bool {
         text.lines().filter(|line| !line.trim_start().starts_with("//")).collect();
     let code = code.join("\n");
     let grouped = code.split("use crate::{").skip(1).filter_map(|rest| rest.split("};").next());
-    let mut names = grouped.flat_map(|group| group.split(|c: char| !c.is_alphanumeric() && c != '_'));
+    let mut names =
+        grouped.flat_map(|group| group.split(|c: char| !c.is_alphanumeric() && c != '_'));
     code.contains(&format!("crate::{room}::"))
         || code.contains(&format!("crate::{room};"))
         || names.any(|name| name == room)
@@ -78,7 +79,15 @@ fn every_room_says_what_it_is_for() {
 
 #[test]
 fn user_space_without_the_fence_has_no_unsafe_code() {
-    for root in ["src/lib.rs", "src/main.rs", "supervisor/src/main.rs", "supervisor/src/lib.rs", "cli/src/main.rs", "../probes/src/lib.rs", "../benches/src/main.rs"] {
+    for root in [
+        "src/lib.rs",
+        "src/main.rs",
+        "supervisor/src/main.rs",
+        "supervisor/src/lib.rs",
+        "cli/src/main.rs",
+        "../probes/src/lib.rs",
+        "../benches/src/main.rs",
+    ] {
         let text = fs::read_to_string(root).unwrap();
         assert!(text.contains("#![forbid(unsafe_code)]"), "{root}");
     }

@@ -5,7 +5,6 @@
 //! handler that wants the socket does not answer; it hands a [`Session`] to
 //! the connection's task, which drops HTTP and runs it.
 
-use super::Shared;
 use axum::{Router, extract::Request};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -24,6 +23,7 @@ use tokio::{
     net::UnixStream,
     sync::oneshot,
 };
+use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 /// How long a client may take to send its headers.
@@ -67,7 +67,7 @@ impl TakeOver {
 pub(super) struct Socket(Arc<UnixStream>);
 
 /// Serves one client until it leaves or the engine stops.
-pub(super) async fn serve(stream: UnixStream, router: Router, shared: Shared) {
+pub(super) async fn serve(stream: UnixStream, router: Router, stopping: CancellationToken) {
     let socket = Socket(Arc::new(stream));
     let (sender, mut taken) = oneshot::channel();
     let take_over = TakeOver(Arc::new(Mutex::new(Some(sender))));
@@ -91,7 +91,7 @@ pub(super) async fn serve(stream: UnixStream, router: Router, shared: Shared) {
             return;
         }
         () = gone(&socket) => return,
-        () = shared.stopping.cancelled() => {
+        () = stopping.cancelled() => {
             connection.as_mut().graceful_shutdown();
             // Answers that never end (events, wait) are cut off here.
             drop(tokio::time::timeout(GRACE, connection).await);
@@ -102,7 +102,7 @@ pub(super) async fn serve(stream: UnixStream, router: Router, shared: Shared) {
     tokio::select! {
         () = session(socket, already) => {}
         // The container goes on; its clients come again.
-        () = shared.stopping.cancelled() => {}
+        () = stopping.cancelled() => {}
     }
 }
 
@@ -130,7 +130,7 @@ impl Socket {
     /// No more output comes.
     pub(super) fn finish(&self) {
         // Fails when the client has gone, which is as good.
-        drop(rustix::net::shutdown(&*self.0, rustix::net::Shutdown::Write));
+        rustix::net::shutdown(&*self.0, rustix::net::Shutdown::Write).ok();
     }
 
     /// Ends when the client has closed its socket.
@@ -195,5 +195,88 @@ impl AsyncWrite for Socket {
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.finish();
         Poll::Ready(Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::{Extension, routing::post};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio_util::task::TaskTracker;
+
+    /// Takes the socket over and says everything twice.
+    async fn twice(Extension(take_over): Extension<TakeOver>, body: String) {
+        let session: Session = Box::new(move |mut socket, already| {
+            Box::pin(async move {
+                let mut text = already.to_vec();
+                socket.read_to_end(&mut text).await.unwrap();
+                let text = String::from_utf8(text).unwrap();
+                socket.write_all(format!("{body}|{text}|{text}").as_bytes()).await.unwrap();
+                socket.finish();
+            })
+        });
+        match take_over.take(session).await {}
+    }
+
+    fn client(router: Router, stopping: &CancellationToken) -> (UnixStream, TaskTracker) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let tracker = TaskTracker::new();
+        tracker.spawn(serve(theirs, router, stopping.clone()));
+        tracker.close();
+        (ours, tracker)
+    }
+
+    #[tokio::test]
+    async fn what_follows_the_body_belongs_to_who_takes_the_socket_over() {
+        let router = Router::new().route("/", post(twice));
+        let (mut client, done) = client(router, &CancellationToken::new());
+        let request = "POST / HTTP/1.1\r\nHost: d\r\nContent-Length: 4\r\n\r\nbodyraw";
+        client.write_all(request.as_bytes()).await.unwrap();
+        client.write_all(b" input").await.unwrap();
+        client.shutdown().await.unwrap();
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).await.unwrap();
+        assert_eq!(answer, "body|raw input|raw input");
+        done.wait().await;
+    }
+
+    #[tokio::test]
+    async fn a_client_that_has_shut_down_its_side_still_gets_its_answer() {
+        let router = Router::new().route("/", post(async |body: String| body));
+        let (mut client, _done) = client(router, &CancellationToken::new());
+        let request = "POST / HTTP/1.1\r\nHost: d\r\nContent-Length: 2\r\n\r\nok";
+        client.write_all(request.as_bytes()).await.unwrap();
+        client.shutdown().await.unwrap();
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+        assert!(answer.ends_with("ok"), "{answer}");
+    }
+
+    #[tokio::test]
+    async fn an_answer_nobody_waits_for_is_dropped() {
+        let (dropped, told) = oneshot::channel::<()>();
+        let held = Arc::new(Mutex::new(Some(dropped)));
+        let router = Router::new().route(
+            "/",
+            post(async move || {
+                let _held = held.lock().unwrap().take();
+                std::future::pending::<String>().await
+            }),
+        );
+        let (mut client, done) = client(router, &CancellationToken::new());
+        client.write_all(b"POST / HTTP/1.1\r\nHost: d\r\n\r\n").await.unwrap();
+        drop(client);
+        assert!(told.await.is_err(), "the handler has been dropped");
+        done.wait().await;
+    }
+
+    #[tokio::test]
+    async fn an_idle_client_does_not_keep_the_engine() {
+        let stopping = CancellationToken::new();
+        let (_client, done) = client(Router::new(), &stopping);
+        stopping.cancel();
+        done.wait().await;
     }
 }

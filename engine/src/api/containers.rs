@@ -26,8 +26,21 @@ use serde_json::json;
 use std::sync::Arc;
 
 const LIST_FILTERS: &[&str] = &[
-    "ancestor", "before", "exited", "expose", "health", "id", "is-task", "isolation", "label",
-    "name", "network", "publish", "since", "status", "volume",
+    "ancestor",
+    "before",
+    "exited",
+    "expose",
+    "health",
+    "id",
+    "is-task",
+    "isolation",
+    "label",
+    "name",
+    "network",
+    "publish",
+    "since",
+    "status",
+    "volume",
 ];
 const STATES: &[&str] =
     &["created", "restarting", "running", "removing", "paused", "exited", "dead"];
@@ -95,9 +108,9 @@ impl<'a> Query<'a> {
         }
         let exited = filters.values("exited");
         let exited = exited.map(|code| code.parse().map_err(|_| wrong("exited", code)));
-        let names = filters.values("name").map(|name| {
-            regex_lite::Regex::new(name).map_err(|_| wrong("name", name))
-        });
+        let names = filters
+            .values("name")
+            .map(|name| regex_lite::Regex::new(name).map_err(|_| wrong("name", name)));
         let created = |name: &str| -> Answer<Option<i64>> {
             let reference = filters.values(name).next();
             let handle = reference.map(|reference| scope.container(reference)).transpose()?;
@@ -117,9 +130,10 @@ impl<'a> Query<'a> {
     fn fits(&self, snapshot: &Snapshot) -> bool {
         let (filters, record) = (self.filters, &snapshot.record);
         let slashed = format!("/{}", record.name);
-        let named = |name: &regex_lite::Regex| name.is_match(&record.name) || name.is_match(&slashed);
-        let exited = snapshot.state.name() == "exited"
-            && self.exited.contains(&snapshot.state.exit_code());
+        let named =
+            |name: &regex_lite::Regex| name.is_match(&record.name) || name.is_match(&slashed);
+        let exited =
+            snapshot.state.name() == "exited" && self.exited.contains(&snapshot.state.exit_code());
         let labels = record.config.labels.clone().unwrap_or_default();
         (self.names.is_empty() || self.names.iter().any(named))
             && (self.exited.is_empty() || exited)

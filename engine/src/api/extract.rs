@@ -1,11 +1,11 @@
 //! What requests say, read as loosely as Docker reads it: parameters, bodies.
 
 use super::error::{Answer, Failure, invalid};
-use crate::error::Error;
 use axum::{
     body::Body,
     extract::{FromRequest, FromRequestParts, Request},
 };
+use futures_util::TryStreamExt;
 use http::{header, request::Parts};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
@@ -43,9 +43,10 @@ impl Params {
 
     /// The first value, even an empty one.
     pub(super) fn given(&self, name: &str) -> Option<&str> {
-        self.all(name).next()
+        self.0.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
+    /// All values, in the order in which they were given.
     pub(super) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
         self.0.iter().filter(move |(key, _)| key == name).map(|(_, value)| value.as_str())
     }
@@ -54,11 +55,6 @@ impl Params {
     pub(super) fn flag(&self, name: &str) -> bool {
         let value = self.text(name).trim().to_ascii_lowercase();
         !matches!(value.as_str(), "" | "0" | "no" | "false" | "none")
-    }
-
-    /// The same, with another answer where nothing is said.
-    pub(super) fn flag_or(&self, name: &str, default: bool) -> bool {
-        if self.given(name).is_some() { self.flag(name) } else { default }
     }
 
     /// A number, if one is given.
@@ -182,7 +178,9 @@ pub(super) fn from_json<T: DeserializeOwned>(bytes: &[u8]) -> Answer<T> {
         Some(Err(error)) if error.is_eof() => {
             return Err(invalid("invalid JSON: unexpected EOF"));
         }
-        Some(Err(error)) => return Err(invalid(format!("invalid JSON: {}", syntax(bytes, &error)))),
+        Some(Err(error)) => {
+            return Err(invalid(format!("invalid JSON: {}", syntax(bytes, &error))));
+        }
     };
     let rest = bytes.get(values.byte_offset()..).unwrap_or_default();
     if !rest.iter().all(u8::is_ascii_whitespace) {
@@ -212,14 +210,8 @@ fn syntax(bytes: &[u8], error: &serde_json::Error) -> String {
 
 /// A body that is bytes for the room below: a tar archive.
 pub(super) fn reader(body: Body) -> impl tokio::io::AsyncRead + Send + Unpin + 'static {
-    use futures_util::TryStreamExt;
-    let stream = body.into_data_stream().map_err(std::io::Error::other);
+    let stream = TryStreamExt::map_err(body.into_data_stream(), std::io::Error::other);
     tokio_util::io::StreamReader::new(Box::pin(stream))
-}
-
-/// A task of the engine's own failed, which no request can cause.
-pub(super) fn task_failed(error: tokio::task::JoinError) -> Error {
-    Error::internal("a task of the engine failed", error)
 }
 
 #[cfg(test)]
@@ -239,8 +231,6 @@ mod tests {
         for name in ["d", "e", "f", "g", "h", "i", "absent"] {
             assert!(!params.flag(name), "{name}");
         }
-        assert!(params.flag_or("absent", true));
-        assert!(!params.flag_or("e", true));
     }
 
     #[test]

@@ -53,7 +53,7 @@ async fn start(
         ));
     }
     if params.some("checkpoint").is_some() {
-        return Err(super::error::unbuilt("starting from a checkpoint"));
+        return Err(error::unbuilt("starting from a checkpoint"));
     }
     shared.scope.container(&id)?.start().await?;
     Ok(StatusCode::NO_CONTENT)
@@ -146,10 +146,9 @@ async fn wait(State(shared): State<Shared>, Path(id): Path<String>, params: Para
     let body = outcome.map(|outcome| -> io::Result<Bytes> {
         let waited = match outcome {
             Ok(outcome) => Waited::from(outcome),
-            Err(error) => Waited {
-                error: Some(WaitedError { message: error::told(&error) }),
-                status_code: 1,
-            },
+            Err(error) => {
+                Waited { error: Some(WaitedError { message: error::told(&error) }), status_code: 1 }
+            }
         };
         let mut text = serde_json::to_vec(&waited).map_err(io::Error::other)?;
         text.push(b'\n');
@@ -175,9 +174,9 @@ async fn resize(
 pub(super) fn size(params: &Params) -> Answer<(u16, u16)> {
     let side = |name: &str, what: &str| {
         let text = params.text(name);
-        let number = text.parse::<u32>().map_err(|_| {
-            invalid(format!("invalid resize {what} {text:?}: invalid syntax"))
-        })?;
+        let number = text
+            .parse::<u32>()
+            .map_err(|_| invalid(format!("invalid resize {what} {text:?}: invalid syntax")))?;
         u16::try_from(number)
             .map_err(|_| invalid(format!("invalid resize {what} {text:?}: value out of range")))
     };

@@ -11,7 +11,7 @@
 //! extract.rs  filters.rs  detach.rs      what requests say
 //! stream.rs       hijacked connections
 //! containers.rs  lifecycle.rs  attach.rs  exec.rs  images.rs  networks.rs
-//! system.rs  events.rs  operator.rs      the handlers
+//! system.rs  events.rs  operator.rs  metrics.rs      the handlers
 //! unbuilt.rs      what Docker has and Tritium does not have yet: 501, never 404
 //! wire/  human.rs  error.rs              the answers
 //! ```
@@ -34,6 +34,7 @@ mod filters;
 mod human;
 mod images;
 mod lifecycle;
+mod metrics;
 mod networks;
 mod operator;
 mod progress;
@@ -43,11 +44,18 @@ mod unbuilt;
 mod version;
 mod wire;
 
+pub use metrics::serve_metrics;
+
 use crate::{
     ids::TenantName,
     service::{Engine, Scope},
 };
-use axum::{Router, middleware, response::Response};
+use axum::{
+    Router,
+    extract::{Request, State},
+    middleware::{self, Next},
+    response::Response,
+};
 use http::StatusCode;
 use rustix::io::Errno;
 use std::{io, time::Duration};
@@ -61,7 +69,6 @@ const PAUSE: Duration = Duration::from_millis(100);
 #[derive(Debug, Clone)]
 struct Shared {
     scope: Scope,
-    stopping: CancellationToken,
 }
 
 /// Serves one tenant's socket until `stopping` is cancelled. Connections run
@@ -73,8 +80,8 @@ pub async fn serve(
     tracker: TaskTracker,
     stopping: CancellationToken,
 ) {
-    let shared = Shared { scope: engine.tenant(tenant.clone()), stopping: stopping.clone() };
-    let router = router(shared.clone());
+    let shared = Shared { scope: engine.tenant(tenant.clone()) };
+    let router = router(shared);
     loop {
         let accepted = tokio::select! {
             () = stopping.cancelled() => return,
@@ -82,7 +89,7 @@ pub async fn serve(
         };
         match accepted {
             Ok((stream, _)) => {
-                tracker.spawn(connection::serve(stream, router.clone(), shared.clone()));
+                tracker.spawn(connection::serve(stream, router.clone(), stopping.clone()));
             }
             Err(error) if is_passing(&error) => {
                 tracing::warn!(%tenant, %error, "cannot accept a connection");
@@ -119,11 +126,21 @@ fn router(shared: Shared) -> Router {
         .merge(unbuilt::routes())
         .fallback(page_not_found)
         .method_not_allowed_fallback(page_not_found)
-        .with_state(shared);
+        .with_state(shared.clone());
     // Round the routes and not a layer of theirs: the path is changed before
     // a route is chosen.
     let inner = Router::new().fallback_service(routes);
-    inner.layer(middleware::from_fn(version::strip))
+    inner
+        .layer(middleware::from_fn(version::strip))
+        .layer(middleware::from_fn_with_state(shared, counted))
+}
+
+/// Hijacked connections are answered by nobody, and not counted.
+async fn counted(State(shared): State<Shared>, request: Request, next: Next) -> Response {
+    let method = request.method().clone();
+    let response = next.run(request).await;
+    shared.scope.count_request(method.as_str(), response.status().as_u16());
+    response
 }
 
 /// A path that Docker does not have, or not with that method.

@@ -69,11 +69,11 @@ impl Telling {
                 message = self.messages.recv() => match message {
                     Some(message) => return Some(message),
                     None => {
-                        self.failed = work.await.err();
+                        self.failed = work.as_mut().await.err();
                         self.work = None;
                     }
                 },
-                outcome = work => {
+                outcome = work.as_mut() => {
                     self.failed = outcome.err();
                     self.work = None;
                 }

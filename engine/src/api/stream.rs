@@ -63,8 +63,9 @@ impl Hijack {
             let error = Error::Unsupported("this connection cannot be hijacked".into());
             return error::message(error::status(&error), &error::told(&error));
         };
-        let session: Session =
-            Box::new(move |socket, already| Box::pin(copy(socket, head, already, attachment, keys)));
+        let session: Session = Box::new(move |socket, already| {
+            Box::pin(copy(socket, head, already, attachment, keys))
+        });
         match take_over.take(session).await {}
     }
 }

@@ -8,7 +8,7 @@ use super::{compression::decompress, unpack::Limits};
 use crate::{
     error::Error,
     ids::Digest,
-    storage::{Blob, Store},
+    storage::{Blob, Store, StoreError},
 };
 use std::{
     collections::HashMap,
@@ -121,11 +121,11 @@ fn put_aside(
             Some(bytes) => blob.write(bytes)?,
         }
     }
-    blob.finish(expected).map_err(|error| match error {
-        crate::storage::StoreError::WrongDigest { .. } => {
-            Error::Invalid(format!("invalid archive: {error}"))
+    blob.finish(expected).map_err(|error| {
+        if let StoreError::WrongDigest { .. } = error {
+            return Error::Invalid(format!("invalid archive: {error}"));
         }
-        error => error.into(),
+        error.into()
     })
 }
 

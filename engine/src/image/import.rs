@@ -42,7 +42,7 @@ pub(super) async fn import(
         let raw = serde_json::to_string(&config)
             .map_err(|source| Error::internal("write the image's configuration", source))?;
         let names = how.reference.map(super::Reference::or_latest).into_iter().collect();
-        Ok(worker.complete(raw, config, vec![pin], names, None))
+        Ok(worker.complete((raw, config), vec![pin], names, None))
     });
     let image = images.0.ledger.register(&tenant, complete.await?).await?;
     progress.status(image.id.to_string());

@@ -168,7 +168,7 @@ fn complete(
         let archive = bar.around(archive);
         pins.push(obtain(&images.0.store, archive, Some(*diff_id), images.0.limits)?);
     }
-    Ok(images.complete(raw, config, pins, found.names, found.parent))
+    Ok(images.complete((raw, config), pins, found.names, found.parent))
 }
 
 /// Parses a configuration and checks that it fits its manifest.
@@ -188,10 +188,10 @@ pub(super) fn config_of(raw: &str, layers: usize) -> Result<ImageConfig, Error> 
 }
 
 impl Images {
+    /// A configuration's bytes, and what they say, with all of its layers.
     pub(super) fn complete(
         &self,
-        raw: String,
-        config: ImageConfig,
+        (raw, config): (String, ImageConfig),
         pins: Vec<crate::storage::Pin>,
         names: Vec<Reference>,
         parent: Option<ImageId>,

@@ -4,7 +4,7 @@
 //! layers, and names. It comes by `pull` from a registry, by `load` from an
 //! archive, or by `import` from a root filesystem; from there on all are the
 //! same: archives are unpacked into the store's layers, then one order to the
-//! [`ledger`] makes records and names durable, all or none.
+//! `ledger` makes records and names durable, all or none.
 //!
 //! Why so: bytes may come slowly, from anybody, and break off. So the long work
 //! touches nothing that others see, and the one task that changes what images
@@ -247,6 +247,7 @@ impl Images {
     /// # Errors
     /// `NotFound` and `Unauthorized` in Docker's words; `Invalid` for an image
     /// that is damaged or refused.
+    #[expect(clippy::too_many_arguments, reason = "who, what, which of it, by what right, to whom")]
     pub async fn pull(
         &self,
         tenant: &TenantName,

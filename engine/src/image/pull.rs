@@ -137,7 +137,7 @@ impl Pull {
         let is_there = |name| ledger.look(&self.key.tenant, |c| c.named(name) == Some(id));
         let fresh = !names.iter().all(is_there);
         let pins = self.layers(&repository, &manifest, &config.rootfs.diff_ids).await?;
-        let complete = self.images.complete(raw, config, pins, names, None);
+        let complete = self.images.complete((raw, config), pins, names, None);
         let image = ledger.register(&self.key.tenant, complete).await?;
         self.progress.status(format!("Digest: {}", fetched.digest));
         let what = if fresh { "Downloaded newer image for" } else { "Image is up to date for" };
@@ -317,7 +317,17 @@ impl Pull {
             {
                 Error::Unauthorized(format!("cannot pull {whole}: {error}"))
             }
-            _ => Error::internal(format!("cannot pull {whole}: {error}"), error),
+            RegistryError::Refused { .. }
+            | RegistryError::Status { .. }
+            | RegistryError::Unreachable { .. }
+            | RegistryError::TooLong { .. }
+            | RegistryError::WrongDigest { .. }
+            | RegistryError::TooManyBytes { .. }
+            | RegistryError::Cut { .. }
+            | RegistryError::BadToken { .. }
+            | RegistryError::BadChallenge { .. } => {
+                Error::internal(format!("cannot pull {whole}: {error}"), error)
+            }
         }
     }
 }

@@ -282,7 +282,7 @@ mod tests {
         #[test]
         fn any_text_is_either_refused_or_reads_back_as_it_was_written(text in "\\PC{0,80}") {
             if let Ok(reference) = text.parse::<Reference>() {
-                prop_assert_eq!(parse(&reference.to_string()), reference.clone());
+                prop_assert_eq!(&parse(&reference.to_string()), &reference);
                 prop_assert_eq!(parse(&reference.familiar()), reference);
             }
         }
@@ -290,7 +290,7 @@ mod tests {
         #[test]
         fn likely_text_too(text in "([a-zA-Z0-9.:_-]{1,9}/){0,2}[a-z0-9._-]{1,9}(:[a-z0-9._-]{1,9})?") {
             if let Ok(reference) = text.parse::<Reference>() {
-                prop_assert_eq!(parse(&reference.to_string()), reference.clone());
+                prop_assert_eq!(&parse(&reference.to_string()), &reference);
                 prop_assert_eq!(parse(&reference.familiar()), reference);
             }
         }

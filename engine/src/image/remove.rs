@@ -24,6 +24,13 @@ impl Plan {
     }
 }
 
+/// Whether an image's names are in the way of its removal, or go with it.
+#[derive(Clone, Copy, PartialEq)]
+enum Names {
+    Count,
+    Go,
+}
+
 struct Conflict {
     text: String,
     /// A container is what stands in the way.
@@ -42,12 +49,23 @@ pub(super) fn plan(
     let mut plan = Plan::default();
     let by_name = !is_prefix_of(name, image.id);
     if by_name {
-        untag(&mut plan, &mut catalog, &image, name, how, users)?;
+        if !how.force
+            && is_single(&names)
+            && let Some(user) = users(&image.id)
+        {
+            return Err(Error::Conflict(format!(
+                "conflict: unable to remove repository reference \"{name}\" (must force) - \
+                 container {} is using its referenced image {}",
+                user.container,
+                image.id.short()
+            )));
+        }
+        untag(&mut plan, &mut catalog, &image, name)?;
         if catalog.names(image.id).next().is_some() {
             return Ok(plan);
         }
     } else if is_single(&names) {
-        if let Some(conflict) = conflict(&catalog, &image, how.force, false, users) {
+        if let Some(conflict) = conflict(&catalog, &image, how, Names::Go, users) {
             return Err(Error::Conflict(conflict.text));
         }
         for reference in names {
@@ -58,26 +76,7 @@ pub(super) fn plan(
     Ok(plan)
 }
 
-fn untag(
-    plan: &mut Plan,
-    catalog: &mut Catalog,
-    image: &Image,
-    name: &str,
-    how: Removal,
-    users: &Users,
-) -> Result<(), Error> {
-    let names = catalog.names(image.id).collect::<Vec<_>>();
-    if !how.force
-        && is_single(&names)
-        && let Some(user) = users(&image.id)
-    {
-        return Err(Error::Conflict(format!(
-            "conflict: unable to remove repository reference \"{name}\" (must force) - container \
-             {} is using its referenced image {}",
-            user.container,
-            image.id.short()
-        )));
-    }
+fn untag(plan: &mut Plan, catalog: &mut Catalog, image: &Image, name: &str) -> Result<(), Error> {
     let asked = parse(name)?.or_latest();
     let stored = asked.digest().map_or_else(|| asked.clone(), |digest| asked.at(digest));
     let repository = stored.familiar_name();
@@ -102,7 +101,7 @@ fn delete(
     how: Removal,
     (quiet, users): (bool, &Users),
 ) -> Result<(), Error> {
-    if let Some(conflict) = conflict(catalog, image, how.force, true, users) {
+    if let Some(conflict) = conflict(catalog, image, how, Names::Count, users) {
         let dangling = catalog.names(image.id).next().is_none() && !catalog.has_children(image.id);
         if quiet && (!dangling || conflict.used) {
             return Ok(());
@@ -129,8 +128,8 @@ fn delete(
 fn conflict(
     catalog: &Catalog,
     image: &Image,
-    force: bool,
-    names_too: bool,
+    how: Removal,
+    names: Names,
     users: &Users,
 ) -> Option<Conflict> {
     let user = users(&image.id);
@@ -141,7 +140,7 @@ fn conflict(
         Some(user) if user.running => {
             (format!("image is being used by running container {}", user.container), true, true)
         }
-        _ if names_too && catalog.names(image.id).next().is_some() => {
+        _ if names == Names::Count && catalog.names(image.id).next().is_some() => {
             ("image is referenced in multiple repositories".to_owned(), false, false)
         }
         Some(user) => {
@@ -149,7 +148,7 @@ fn conflict(
         }
         None => return None,
     };
-    if force && !hard {
+    if how.force && !hard {
         return None;
     }
     let forced = if hard { "cannot be forced" } else { "must be forced" };

@@ -222,6 +222,13 @@ impl Runtime {
         Ok(())
     }
 
+    /// Where the version 2 tree is mounted: the engine's own directory is
+    /// below it, and BPF programs are attached there.
+    #[must_use]
+    pub fn cgroup_root(&self) -> PathBuf {
+        self.0.layout.root().to_owned()
+    }
+
     /// What Docker calls the cgroup version: `"1"` or `"2"`.
     #[must_use]
     pub fn cgroup_version(&self) -> &'static str {

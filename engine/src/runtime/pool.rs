@@ -107,11 +107,10 @@ impl Pool {
         loop {
             let next = self.lock().pop_front();
             self.taken.notify_one();
-            match next {
-                Some(mut supervisor) if supervisor.is_alive() => return Ok(supervisor),
-                // Somebody has killed it.
-                Some(_) => {}
-                None => return self.spawner.spawn().await,
+            let Some(mut supervisor) = next else { return self.spawner.spawn().await };
+            // Else somebody has killed it.
+            if supervisor.is_alive() {
+                return Ok(supervisor);
             }
         }
     }

@@ -25,6 +25,13 @@ impl Scope {
         self.engine.images.list(&self.tenant)
     }
 
+    /// Bytes of an image's layers, unpacked, lowest first.
+    #[must_use]
+    pub fn layer_sizes(&self, image: &Image) -> Vec<u64> {
+        let store = &self.engine.tools.store;
+        image.layers.iter().map(|layer| store.layer_size(*layer).unwrap_or(0)).collect()
+    }
+
     /// Gives an image one more name.
     ///
     /// # Errors
@@ -40,8 +47,8 @@ impl Scope {
     /// # Errors
     /// `NotFound`; `Conflict` if a container or another name is in the way.
     pub async fn remove_image(&self, name: &str, how: Removal) -> Result<Vec<Removed>, Error> {
-        let labels = labels(&*self.image(name)?);
-        let id = self.image(name)?.id;
+        let image = self.image(name)?;
+        let (id, labels) = (image.id, labels(&image));
         let users = self.clone();
         let in_use = Arc::new(move |id: &ImageId| users.user_of(id));
         let removed = self.engine.images.remove(&self.tenant, name, how, in_use).await?;

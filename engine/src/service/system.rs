@@ -1,7 +1,12 @@
 //! What the host and the engine are: for `info`, `version` and `inspect`.
 
 use super::{About, Scope};
-use crate::{container::Record, error::Error, events::Event};
+use crate::{
+    container::{ExecHandle, Record},
+    error::Error,
+    events::Event,
+    ids::ContainerId,
+};
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
@@ -88,6 +93,11 @@ impl Scope {
         self.engine.tools.probes.security_option().into_iter().collect()
     }
 
+    /// For the metrics: a request has been answered.
+    pub fn count_request(&self, method: &str, status: u16) {
+        self.engine.requests.count(method, status);
+    }
+
     /// What happened to this tenant's things lately, and what happens from now on.
     #[must_use]
     pub fn events(&self) -> (Vec<Arc<Event>>, broadcast::Receiver<Arc<Event>>) {
@@ -103,6 +113,12 @@ impl Scope {
     }
 
     /// The execs of a container that can still be asked for.
+    #[must_use]
+    pub fn execs(&self, id: ContainerId) -> Vec<ExecHandle> {
+        self.engine.tools.registry.execs_of(id)
+    }
+
+    /// Where the files of one of this tenant's containers are.
     #[must_use]
     pub fn places(&self, record: &Record) -> Places {
         let tools = &self.engine.tools;

@@ -32,6 +32,23 @@ async fn remove(engine: &Engine, name: &str) -> Result<Vec<Removed>, Error> {
     engine.images.remove(&TenantName::operator(), name, Removal::default(), nobody).await
 }
 
+/// A tmpfs of 8 MiB, gone with the value also when the test fails.
+struct Small(tempfile::TempDir);
+
+impl Small {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        mount("tmpfs", dir.path(), "tmpfs", MountFlags::empty(), c"size=8m").unwrap();
+        Self(dir)
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        unmount(self.0.path(), UnmountFlags::DETACH).unwrap();
+    }
+}
+
 /// The bytes of a file in the image's uppermost layer.
 async fn file(engine: &Engine, image: &Image, name: &str) -> Vec<u8> {
     let id = tritium_engine::ids::ContainerId::of(tritium_engine::ids::random());
@@ -70,8 +87,8 @@ async fn a_saved_image_is_loaded_listed_tagged_removed_and_there_after_a_restart
         "other/box:latest",
         "other/box",
         &hex,
-        &hex[..12],
-        &hex[..4],
+        hex.get(..12).unwrap(),
+        hex.get(..4).unwrap(),
         &digest(&config).to_string(),
     ] {
         assert_eq!(engine.images.resolve(&operator, name).unwrap().id, digest(&config), "{name}");
@@ -83,7 +100,7 @@ async fn a_saved_image_is_loaded_listed_tagged_removed_and_there_after_a_restart
     assert!(engine.images.resolve(&tenant("other"), "box:1").is_err());
     assert_eq!(remove(&engine, "box:1").await.unwrap(), [Removed::Untagged("box:1".into())]);
     engine.has_only(2).await;
-    let told = remove(&engine, &hex[..12]).await.unwrap();
+    let told = remove(&engine, hex.get(..12).unwrap()).await.unwrap();
     assert_eq!(told.len(), 4, "{told:?}");
     engine.has_only(0).await;
 }
@@ -145,12 +162,12 @@ async fn a_bad_archive_is_refused_and_nothing_of_it_is_left() {
         ("a manifest of the wrong type", tar(&[("manifest.json", br#"{"Config":7}"#)])),
         ("cut in the layer", whole[..50_000].to_vec()),
         ("cut and packed", gzip(&whole)[..50_000].to_vec()),
-        ("a layer with another diff id", saved(Some("x:1"), &good, &[other.clone()])),
+        ("a layer with another diff id", saved(Some("x:1"), &good, std::slice::from_ref(&other))),
         ("too few layers", saved(Some("x:1"), &good, &[])),
         ("a name that is none", saved(Some("X"), &good, std::slice::from_ref(&layer))),
         (
             "a path that leaves the root",
-            saved(Some("x:1"), &config(&[&evil], "amd64"), &[evil.clone()]),
+            saved(Some("x:1"), &config(&[&evil], "amd64"), std::slice::from_ref(&evil)),
         ),
         (
             "one good layer and one bad",
@@ -415,7 +432,7 @@ async fn two_who_pull_the_same_share_one_pull_and_one_may_leave() {
 async fn a_tenant_gets_no_layer_by_naming_it() {
     let (engine, registry) = (Engine::new().await, Registry::start());
     let secret = tar(&[("secret", b"x")]);
-    let archive = saved(Some("own:1"), &config(&[&secret], "amd64"), &[secret.clone()]);
+    let archive = saved(Some("own:1"), &config(&[&secret], "amd64"), std::slice::from_ref(&secret));
     load(&engine, archive).await.unwrap();
     // Another tenant knows the diff id, and has other bytes.
     registry
@@ -437,9 +454,8 @@ async fn a_tenant_gets_no_layer_by_naming_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_refuses_an_image_and_takes_a_smaller_one() {
-    let dir = tempfile::tempdir().unwrap();
-    mount("tmpfs", dir.path(), "tmpfs", MountFlags::empty(), c"size=8m").unwrap();
-    let engine = Engine::at(dir.path()).await;
+    let small = Small::new();
+    let engine = Engine::at(small.0.path()).await;
     let registry = Registry::start();
     let large = tar(&[("f", &noise(7 << 20))]);
     registry.push(("large", "latest"), &config(&[&large], "amd64"), &[gzip(&large)]).await;
@@ -455,8 +471,6 @@ async fn a_full_disk_refuses_an_image_and_takes_a_smaller_one() {
     let small = tar(&[("f", b"x")]);
     load(&engine, saved(Some("x:2"), &config(&[&small], "amd64"), &[small])).await.unwrap();
     engine.has_only(1).await;
-    drop(engine);
-    unmount(dir.path(), UnmountFlags::DETACH).unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -510,5 +524,36 @@ async fn a_token_is_asked_for_with_the_users_password() {
         let pulled = engine.images.pull(&operator, &name, None, Some(auth), Progress::default());
         let refused = pulled.await.unwrap_err().to_string();
         assert!(refused.contains(said), "{refused}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "a measurement: cargo test --release --test images measure -- --ignored --nocapture"]
+async fn measure_unpacking() {
+    let dir = tempfile::tempdir_in("/var/tmp").unwrap();
+    let engine = Engine::at(dir.path()).await;
+    // 120 files of 100 KiB, half of them compressible: below the limit of 16 MiB.
+    let text = b"all work and no play makes jack a dull boy\n".repeat(2400);
+    let noise = noise(100 << 10);
+    let names = Vec::from_iter((0..120).map(|n| format!("usr/share/d{}/f{n}", n % 10)));
+    let bytes = [text.as_slice(), noise.as_slice()];
+    let files = Vec::from_iter(names.iter().enumerate().map(|(n, name)| (&**name, bytes[n % 2])));
+    let plain = tar(&files);
+    let packed = [plain.clone(), gzip(&plain), zstd::encode_all(plain.as_slice(), 3).unwrap()];
+    for (kind, archive) in ["plain", "gzip", "zstd"].iter().zip(packed) {
+        let mut took = Vec::new();
+        for round in 0..9 {
+            let how = Import { message: round.to_string(), ..Import::default() };
+            let archive = Cursor::new(archive.clone());
+            let begun = std::time::Instant::now();
+            let operator = TenantName::operator();
+            let imported = engine.images.import(&operator, archive, how, Progress::default()).await;
+            took.push(begun.elapsed());
+            remove(&engine, &imported.unwrap().id.to_string()).await.unwrap();
+            engine.has_only(0).await;
+        }
+        took.sort();
+        let rate = plain.len() as f64 / 1e6 / took[4].as_secs_f64();
+        println!("{kind}: {} bytes, import p50 {:?}, {rate:.0} MB/s", plain.len(), took[4]);
     }
 }

@@ -243,8 +243,9 @@ impl NetworkSettings {
         // The old fields beside `Networks` speak of the default network only.
         let default = record.endpoints.get("bridge");
         let bridge = default.map(Endpoint::from);
-        let text =
-            |field: fn(&Endpoint) -> &String| bridge.as_ref().map(field).cloned().unwrap_or_default();
+        let text = |field: fn(&Endpoint) -> &String| {
+            bridge.as_ref().map(field).cloned().unwrap_or_default()
+        };
         let pid = snapshot.state.pid();
         Self {
             bridge: "",
@@ -295,8 +296,7 @@ impl Inspect {
             if fresh { String::new() } else { path.to_string_lossy().into_owned() }
         };
         let log = record.host.log_config.kind == "json-file" && !fresh;
-        let log_path =
-            log.then(|| places.log.to_string_lossy().into_owned()).unwrap_or_default();
+        let log_path = log.then(|| places.log.to_string_lossy().into_owned()).unwrap_or_default();
         Self {
             id: record.id.hex(),
             created: human::moment(Some(record.created)),

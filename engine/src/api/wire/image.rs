@@ -253,10 +253,7 @@ mod tests {
             text(status(Some("1a2b"), "Pull complete")),
             r#"{"status":"Pull complete","progressDetail":{},"id":"1a2b"}"#
         );
-        assert_eq!(
-            text(status(None, "Digest: sha256:00")),
-            r#"{"status":"Digest: sha256:00"}"#
-        );
+        assert_eq!(text(status(None, "Digest: sha256:00")), r#"{"status":"Digest: sha256:00"}"#);
     }
 
     #[test]

@@ -91,7 +91,10 @@ impl Network {
         let members = members.into_iter().map(|(id, name, endpoint)| {
             let member = Member {
                 name,
-                endpoint_id: endpoint.as_ref().map(|it| it.endpoint_id.to_string()).unwrap_or_default(),
+                endpoint_id: endpoint
+                    .as_ref()
+                    .map(|it| it.endpoint_id.to_string())
+                    .unwrap_or_default(),
                 mac_address: endpoint.as_ref().map(|it| it.mac.to_string()).unwrap_or_default(),
                 ipv4_address: endpoint
                     .as_ref()

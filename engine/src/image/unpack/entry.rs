@@ -68,16 +68,15 @@ pub(super) fn place<R: Read>(
         return file(root, &path, &attributes, entry);
     }
     let target = entry.link_name_bytes().map(std::borrow::Cow::into_owned).unwrap_or_default();
-    match kind {
-        EntryType::Link => hard_link(root, &path, &target)?,
-        EntryType::Symlink => symlink(root, &path, &attributes, &target)?,
-        EntryType::Char | EntryType::Block | EntryType::Fifo => {
-            device(root, &path, &attributes, entry.header())?;
-        }
-        _ => {
-            let kind = format!("{:?}", kind.as_byte() as char);
-            return Err(UnpackError::Kind { path: path.path().to_owned(), kind });
-        }
+    if kind.is_hard_link() {
+        hard_link(root, &path, &target)?;
+    } else if kind.is_symlink() {
+        symlink(root, &path, &attributes, &target)?;
+    } else if kind.is_character_special() || kind.is_block_special() || kind.is_fifo() {
+        device(root, &path, &attributes, entry.header())?;
+    } else {
+        let kind = format!("{:?}", kind.as_byte() as char);
+        return Err(UnpackError::Kind { path: path.path().to_owned(), kind });
     }
     Ok(0)
 }
@@ -306,13 +305,23 @@ fn device(
 ) -> Result<(), UnpackError> {
     let at = path.path();
     let (parent, name) = path.split().unwrap_or((Path::new(""), OsStr::new("")));
-    let read = |source| UnpackError::Read { source };
-    let major = header.device_major().map_err(read)?.unwrap_or(0);
-    let minor = header.device_minor().map_err(read)?.unwrap_or(0);
-    let (kind, number): (FileType, Dev) = match header.entry_type() {
-        EntryType::Fifo => (FileType::Fifo, 0),
-        EntryType::Char => (FileType::CharacterDevice, rustix::fs::makedev(major, minor)),
-        _ => (FileType::BlockDevice, rustix::fs::makedev(major, minor)),
+    let (old_major, old_minor) = ([0; 8], [0; 8]);
+    let (raw_major, raw_minor) = match (header.as_ustar(), header.as_gnu()) {
+        (Some(ustar), _) => (&ustar.dev_major, &ustar.dev_minor),
+        (None, Some(gnu)) => (&gnu.dev_major, &gnu.dev_minor),
+        // Before POSIX there were none.
+        (None, None) => (&old_major, &old_minor),
+    };
+    let given = |number: io::Result<Option<u32>>| number.map(|n| u64::from(n.unwrap_or(0)));
+    let major = number(raw_major, given(header.device_major()))?;
+    let minor = number(raw_minor, given(header.device_minor()))?;
+    let kind = header.entry_type();
+    let (kind, number): (FileType, Dev) = if kind.is_fifo() {
+        (FileType::Fifo, 0)
+    } else if kind.is_character_special() {
+        (FileType::CharacterDevice, rustix::fs::makedev(major, minor))
+    } else {
+        (FileType::BlockDevice, rustix::fs::makedev(major, minor))
     };
     root.clear(path)?;
     let directory = root.parent(parent)?;

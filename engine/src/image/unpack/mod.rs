@@ -119,7 +119,6 @@ pub(super) fn unpack(
     }
     allowed.store(u64::MAX, Ordering::Relaxed);
     let explicit_root = root.finish()?;
-    drop(archive);
     // Padding counts: it is in the digest.
     io::copy(&mut stream, &mut io::sink()).map_err(|source| too_big(source, limits))?;
     let diff_id = stream.into_inner().digest();
@@ -140,10 +139,10 @@ pub(super) fn diff_id(archive: impl Read + Send, limits: Limits) -> Result<Diges
 }
 
 fn blame(error: UnpackError, limits: Limits) -> UnpackError {
-    match error {
-        UnpackError::Read { source } => too_big(source, limits),
-        other => other,
+    if let UnpackError::Read { source } = error {
+        return too_big(source, limits);
     }
+    error
 }
 
 fn too_big(source: io::Error, limits: Limits) -> UnpackError {
