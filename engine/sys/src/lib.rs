@@ -4,11 +4,12 @@
 //!
 //! Everything that a safe crate offers is called there; only these remain:
 //!
+//! - [`bpf`][]: the `bpf(2)` commands that aya lacks.
 //! - [`clone`][]: `clone3(2)` straight into a control group, with a pidfd.
 //! - [`seccomp`][]: handing the kernel a filter program.
 //! - [`mount`][]: `mount_setattr(2)`.
 //! - [`fd`][]: `close_range(2)` as a fresh child needs it.
-//! - [`signal`][]: setting every disposition back to its default.
+//! - [`signal`][]: setting every disposition back to its default; any signal by pidfd.
 //! - [`link`][]: switching a network interface on.
 //! - [`bpf`][]: linking a program to a control group, and pinning the link.
 //! - [`memory`][]: keeping few pages.
