@@ -21,6 +21,7 @@ use std::{
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
+pub mod dashboards;
 pub mod export;
 pub mod guard;
 pub mod metrics;

@@ -489,6 +489,7 @@ pub(crate) fn root_cause(error: &dyn std::error::Error) -> String {
         inner = source;
     }
     let said = inner.to_string();
-    let reason = verifier.as_deref().and_then(|log| log.lines().next()).filter(|line| !line.is_empty());
+    let reason =
+        verifier.as_deref().and_then(|log| log.lines().next()).filter(|line| !line.is_empty());
     reason.map_or_else(|| said.clone(), |reason| format!("{said}: {reason}"))
 }

@@ -60,10 +60,7 @@ pub(super) fn mounts(
         (&files.hosts, "/etc/hosts"),
     ] {
         if !mounts.iter().any(|mount| mount.destination == destination) {
-            mounts.push(Mount {
-                readonly: host.readonly_rootfs,
-                ..shared(source.clone(), destination)
-            });
+            mounts.push(Mount { readonly: host.readonly_rootfs, ..shared(source.clone(), destination) });
         }
     }
     // Stable: what Docker mounts first stays first among equals.
@@ -201,16 +198,8 @@ mod tests {
         assert_eq!(
             order,
             [
-                "/proc",
-                "/dev",
-                "/sys",
-                "/dev/pts",
-                "/dev/mqueue",
-                "/dev/shm",
-                "/etc/resolv.conf",
-                "/etc/hostname",
-                "/etc/hosts",
-                "/sys/fs/cgroup"
+                "/proc", "/dev", "/sys", "/dev/pts", "/dev/mqueue", "/dev/shm", "/etc/resolv.conf",
+                "/etc/hostname", "/etc/hosts", "/sys/fs/cgroup"
             ]
         );
         let shm = MountKind::Tmpfs { data: "mode=1777,size=67108864".into() };
