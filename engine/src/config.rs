@@ -32,13 +32,21 @@ pub struct Config {
     /// Supervisors kept ready for the next container.
     #[arg(long, default_value_t = 4)]
     pub ready: usize,
-    /// Trace every container for its whole life: `syscalls` or `off`.
-    #[arg(long, default_value = "off")]
-    pub trace: String,
+    /// Trace every container for its whole life, not only those labelled
+    /// `tritium.trace=syscalls`.
+    #[arg(long, value_enum, default_value_t = TraceAll::Off)]
+    pub trace: TraceAll,
     /// Where Prometheus may scrape (`127.0.0.1:9323`). Default: nowhere.
     #[arg(long)]
     pub metrics: Option<std::net::SocketAddr>,
     /// What to log, in tracing's directives.
     #[arg(long, default_value = "info")]
     pub log: String,
+}
+
+/// What is traced of containers that do not ask for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum TraceAll {
+    Off,
+    Syscalls,
 }

@@ -1,12 +1,320 @@
 //! Builds everything in order, waits for a signal, takes it down in reverse.
+//!
+//! Containers do not notice: their supervisors need no engine.
 
-use crate::config::Config;
+use crate::{
+    api,
+    config::Config,
+    container::{Registry, Tools},
+    events::Events,
+    ids::{self, TenantName},
+    image::Images,
+    network::{NetworkConfig, Networks},
+    runtime::{Runtime, RuntimeConfig},
+    service::{self, About, Engine, Tenants},
+    storage::{Store, atomic},
+};
+use anyhow::Context;
+use std::{
+    collections::HashMap,
+    fs, io,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+use tokio::{
+    net::{TcpListener, UnixListener},
+    signal::unix::{SignalKind, signal},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tritium_probes::{Probes, ProbesConfig, export::Exporter};
+
+/// How long requests under way may take when the engine stops.
+const GRACE: Duration = Duration::from_secs(5);
+/// (container, system call) rows that the trace may fill at a time.
+const TRACE_ROWS: u32 = 4096;
 
 /// Serves until SIGTERM or SIGINT.
 ///
 /// # Errors
 /// Something that the engine cannot do without is missing.
 pub async fn run(config: Config) -> anyhow::Result<()> {
-    drop(config);
-    anyhow::bail!("not built yet")
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let tracker = TaskTracker::new();
+    let stopping = CancellationToken::new();
+    let engine = build(&config, &tracker, &stopping).await?;
+    serve(&config, &engine, &tracker, &stopping)?;
+    export(&config, &engine, &tracker, &stopping).await?;
+    let pid_file = config.run_dir.join("tritiumd.pid");
+    atomic::write(&pid_file, format!("{}\n", std::process::id()).as_bytes(), 0o644)
+        .context("cannot write the pid file")?;
+    tracing::info!(socket = %config.socket.display(), "serving");
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    tracing::info!("stopping; containers go on");
+    stopping.cancel();
+    tracker.close();
+    if tokio::time::timeout(GRACE, tracker.wait()).await.is_err() {
+        tracing::warn!(left = tracker.len(), "requests were still under way");
+    }
+    engine.tools.networks.stop();
+    for path in [&pid_file, &config.socket] {
+        match fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                tracing::warn!(path = %path.display(), %error, "cannot remove");
+            }
+            Ok(()) | Err(_) => {}
+        }
+    }
+    Ok(())
+}
+
+/// The rooms, from the ground up.
+async fn build(
+    config: &Config,
+    tracker: &TaskTracker,
+    stopping: &CancellationToken,
+) -> anyhow::Result<Engine> {
+    let store = Store::open(&config.state_dir, tracker.clone()).await.with_context(|| {
+        format!("cannot open the state directory {}", config.state_dir.display())
+    })?;
+    make_private(&config.run_dir)?;
+    let runtime = Runtime::start(
+        RuntimeConfig {
+            run_dir: config.run_dir.clone(),
+            cgroup: config.cgroup.clone(),
+            supervisor: supervisor(config)?,
+            ready: config.ready,
+        },
+        tracker.clone(),
+    )
+    .await
+    .context("cannot prepare the runtime")?;
+    let found = service::find(&store, &runtime).await?;
+    runtime.sweep(&service::known(&found)).await?;
+    let running = found.iter().filter_map(|it| it.for_probes().transpose());
+    let probes = start_probes(config, &runtime, running.collect::<Result<_, _>>()?);
+    let networks = Networks::start(
+        NetworkConfig {
+            bridge: config.bridge.clone(),
+            address_pool: config.address_pool,
+            ready: config.ready,
+        },
+        tracker,
+    )
+    .await
+    .context("cannot prepare the network")?;
+    let attached = found.iter().filter_map(service::Found::for_network).collect();
+    for (container, port) in networks.readopt(attached).await? {
+        let port = port.host_port;
+        tracing::warn!(%container, port, "somebody else took its port: no longer published");
+    }
+    let images = Images::open(store.clone(), tracker.clone()).await?;
+    let tenants = Tenants::open(store.clone()).await?;
+    let tools = Tools {
+        runtime,
+        networks,
+        store,
+        probes: probes.clone(),
+        events: Events::default(),
+        registry: Registry::default(),
+        tracker: tracker.clone(),
+        stopping: stopping.clone(),
+        trace_all: config.trace == crate::config::TraceAll::Syscalls,
+    };
+    service::restore(found, &tools).await?;
+    let watched = stopping.clone();
+    tracker.spawn(async move { probes.run(watched).await });
+    let about = About {
+        state_dir: config.state_dir.clone(),
+        id: engine_id(&config.state_dir)?,
+        started: jiff::Timestamp::now(),
+    };
+    Ok(Engine::new(tools, images, tenants, about))
+}
+
+/// Beside this very program, unless told otherwise.
+fn supervisor(config: &Config) -> anyhow::Result<PathBuf> {
+    let path = match &config.supervisor {
+        Some(path) => path.clone(),
+        None => std::env::current_exe()
+            .context("cannot find this program's own file")?
+            .with_file_name("tritium-supervisor"),
+    };
+    anyhow::ensure!(path.is_file(), "there is no supervisor at {}", path.display());
+    Ok(path)
+}
+
+/// Without them the engine runs, and says in `docker info` what is missing.
+fn start_probes(
+    config: &Config,
+    runtime: &Runtime,
+    running: Vec<tritium_probes::Running>,
+) -> Probes {
+    let started = Probes::start(&ProbesConfig {
+        cgroup_root: runtime.cgroup_root(),
+        cgroup: config.cgroup.clone(),
+        pin_dir: Path::new("/sys/fs/bpf").join(&config.cgroup),
+        running,
+        trace_rows: TRACE_ROWS,
+    });
+    started.unwrap_or_else(|error| {
+        let error = crate::error::chain(&error);
+        tracing::error!(error, "no guard and no trace on this host");
+        Probes::off(&error)
+    })
+}
+
+/// `docker info`'s ID: the same over restarts.
+fn engine_id(state_dir: &Path) -> anyhow::Result<String> {
+    let path = state_dir.join("engine-id");
+    match fs::read_to_string(&path) {
+        Ok(id) => Ok(id.trim().to_owned()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let id = ids::ContainerId::of(ids::random()).hex();
+            let parts = [8, 12, 16, 20, 32].map({
+                let mut from = 0;
+                move |to| {
+                    let part = id.get(from..to).unwrap_or_default().to_owned();
+                    from = to;
+                    part
+                }
+            });
+            let id = parts.join("-");
+            atomic::write(&path, id.as_bytes(), 0o600).context("cannot write the engine's id")?;
+            Ok(id)
+        }
+        Err(error) => Err(error).context("cannot read the engine's id"),
+    }
+}
+
+/// Numbers to a collector, and for Prometheus, where asked for.
+async fn export(
+    config: &Config,
+    engine: &Engine,
+    tracker: &TaskTracker,
+    stopping: &CancellationToken,
+) -> anyhow::Result<()> {
+    let version = env!("CARGO_PKG_VERSION");
+    let exporter = Exporter::from_environment(version, |name| std::env::var(name).ok())?;
+    if let Some(exporter) = exporter {
+        let (engine, stopping) = (engine.clone(), stopping.clone());
+        tracker.spawn(async move { exporter.run(|| engine.measure(), stopping).await });
+    }
+    if let Some(address) = config.metrics {
+        let listener = TcpListener::bind(address).await;
+        let listener = listener.with_context(|| format!("cannot listen on {address}"))?;
+        tracing::info!(address = %listener.local_addr()?, "serving /metrics");
+        tracker.spawn(api::serve_metrics(listener, engine.clone(), stopping.clone()));
+    }
+    Ok(())
+}
+
+/// The operator's socket, and one for each tenant, now and later.
+fn serve(
+    config: &Config,
+    engine: &Engine,
+    tracker: &TaskTracker,
+    stopping: &CancellationToken,
+) -> anyhow::Result<()> {
+    let open = |path: &Path, tenant: TenantName, stopping: CancellationToken| {
+        let listener = listen(path)?;
+        tracker.spawn(api::serve(listener, tenant, engine.clone(), tracker.clone(), stopping));
+        anyhow::Ok(())
+    };
+    let folder = config.run_dir.join("tenants");
+    make_private(&folder)?;
+    for entry in fs::read_dir(&folder)? {
+        // Sockets of the last engine: those of today's tenants are made anew.
+        fs::remove_file(entry?.path())?;
+    }
+    open(&config.socket, TenantName::operator(), stopping.clone())?;
+    let tenants = Tenantry {
+        engine: engine.clone(),
+        folder,
+        tracker: tracker.clone(),
+        stopping: stopping.clone(),
+    };
+    let mut sockets = HashMap::new();
+    tenants.follow(&mut sockets)?;
+    tracker.spawn(tenants.keep_following(sockets));
+    Ok(())
+}
+
+/// Serves a socket for each tenant that there is.
+struct Tenantry {
+    engine: Engine,
+    folder: PathBuf,
+    tracker: TaskTracker,
+    stopping: CancellationToken,
+}
+
+impl Tenantry {
+    async fn keep_following(self, mut sockets: HashMap<TenantName, CancellationToken>) {
+        let mut changed = self.engine.tenants.watch();
+        loop {
+            tokio::select! {
+                () = self.stopping.cancelled() => return,
+                change = changed.changed() => if change.is_err() { return },
+            }
+            if let Err(error) = self.follow(&mut sockets) {
+                let error = crate::error::chain(error.as_ref());
+                tracing::error!(error, "cannot serve a tenant's socket");
+            }
+        }
+    }
+
+    fn follow(&self, sockets: &mut HashMap<TenantName, CancellationToken>) -> anyhow::Result<()> {
+        let tenants = self.engine.tenants.list();
+        for tenant in &tenants {
+            if sockets.contains_key(tenant) {
+                continue;
+            }
+            let listener = listen(&self.folder.join(format!("{tenant}.sock")))?;
+            let stop = self.stopping.child_token();
+            sockets.insert(tenant.clone(), stop.clone());
+            let (engine, tracker) = (self.engine.clone(), self.tracker.clone());
+            self.tracker.spawn(api::serve(listener, tenant.clone(), engine, tracker, stop));
+        }
+        sockets.retain(|tenant, stop| {
+            let stays = tenants.contains(tenant);
+            if !stays {
+                stop.cancel();
+                // The folder is private; nobody else removes it.
+                drop(fs::remove_file(self.folder.join(format!("{tenant}.sock"))));
+            }
+            stays
+        });
+        Ok(())
+    }
+}
+
+/// A socket that root alone may use; an operator gives a tenant's away by
+/// changing its owner.
+fn listen(path: &Path) -> anyhow::Result<UnixListener> {
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder)
+            .with_context(|| format!("cannot make the folder {}", folder.display()))?;
+    }
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(error).with_context(|| format!("cannot remove {}", path.display()));
+        }
+        Ok(()) | Err(_) => {}
+    }
+    let listener =
+        UnixListener::bind(path).with_context(|| format!("cannot listen on {}", path.display()))?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o660))
+        .with_context(|| format!("cannot set the mode of {}", path.display()))?;
+    Ok(listener)
+}
+
+fn make_private(folder: &Path) -> anyhow::Result<()> {
+    fs::create_dir_all(folder)
+        .with_context(|| format!("cannot make the folder {}", folder.display()))?;
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o711))
+        .with_context(|| format!("cannot set the mode of {}", folder.display()))
 }

@@ -10,17 +10,40 @@
 //! The engine calls this crate; this crate never calls back.
 #![forbid(unsafe_code)]
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    fmt, fs, io,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant, SystemTime},
+};
 
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+pub mod dashboards;
 pub mod export;
 pub mod guard;
 pub mod metrics;
 pub mod sample;
 pub mod trace;
 
+mod btf;
+mod histogram;
+mod load;
+mod ring;
+
 pub use guard::{Admission, Denial, Device, DeviceKind, DevicePolicy, Guard, Rule};
 pub use sample::{ContainerLabels, ContainerSample, EngineSample, NetworkSample, Sample, Snapshot};
 pub use trace::{ErrorCount, Percentiles, SyscallStats, Trace, TraceSnapshot};
+
+use crate::load::{GuardObject, Load, Place, TraceObject, remove_all, root_cause};
+
+/// How often watches whose time is over are looked for.
+const SWEEP: Duration = Duration::from_secs(1);
+
+/// `BPF_FS_MAGIC` of linux/magic.h.
+const BPF_FS: u64 = 0xcafe_4a11;
 
 /// Where the programs go, and who already runs there.
 #[derive(Debug, Clone)]
@@ -38,7 +61,7 @@ pub struct ProbesConfig {
     /// for an instant.
     pub running: Vec<Running>,
     /// How many (container, system call) rows the trace may fill at a time;
-    /// each costs 2 KiB per two CPUs, and only while somebody watches.
+    /// each costs 4 KiB times the CPUs (at most eight), and only while somebody watches.
     pub trace_rows: u32,
 }
 
@@ -65,34 +88,91 @@ pub struct Verdict {
 }
 
 /// The guard and the trace of one engine. Cheap to clone.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Probes {
     guard: Guard,
     trace: Trace,
     verdicts: Arc<[Verdict]>,
+    in_force: Arc<[Rule]>,
+    /// Taken by the one [`Probes::run`].
+    ring: Arc<Mutex<Option<ring::Ring>>>,
+}
+
+impl fmt::Debug for Probes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Probes")
+            .field("in_force", &self.in_force)
+            .field("trace", &self.trace)
+            .finish()
+    }
 }
 
 /// Why the probes could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartProbes {
-    /// The cgroup tree, the bpffs or BTF is not as needed; the verdict says which.
-    #[error("this host has no {need}: {cost}")]
-    Missing {
-        /// What is missing.
-        need: String,
-        /// What that costs.
-        cost: String,
+    /// The directory is not on a cgroup v2 mount.
+    #[error("{} is no directory of a cgroup v2 tree", .0.display())]
+    NoCgroup2(PathBuf),
+    /// The pin directory is on no bpffs, and none could be mounted.
+    #[error("{} is on no bpffs", .0.display())]
+    NoBpffs(PathBuf),
+    /// A file system call failed.
+    #[error("cannot {doing} {}", path.display())]
+    File {
+        /// What was being done.
+        doing: &'static str,
+        /// To what.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
     },
+    /// The kernel side could not be loaded.
+    #[error("cannot put the guard in force")]
+    Load(#[from] Load),
+    /// A running container could not be admitted.
+    #[error("cannot take over the running containers")]
+    Guard(#[from] guard::GuardFault),
+    /// A running container's trace could not be taken over.
+    #[error("cannot take over the trace")]
+    Trace(#[from] trace::TraceFault),
 }
 
 impl Probes {
     /// Puts the guard in force on the engine's cgroup, taking over what an
-    /// engine of the same build left pinned, and replacing what another left.
+    /// engine of the same build left pinned, and replacing what another left
+    /// after the new is in force.
     ///
     /// # Errors
-    /// When not even a part of the guard can be in force here.
+    /// When the guard's maps cannot be made. That the kernel refuses single programs
+    /// is no error: [`Probes::verdicts`] names them.
     pub fn start(config: &ProbesConfig) -> Result<Self, StartProbes> {
-        Err(StartProbes::Missing { need: config.cgroup.clone(), cost: "being built".into() })
+        let place = place(config)?;
+        let mut object = GuardObject::load(&place)?;
+        let guard = Guard::open(&mut object, &children(&place.cgroup)?)?;
+        for running in &config.running {
+            guard.admit(running.cgroup, &running.admission)?;
+        }
+        let mut verdicts = object.attach(&place)?;
+        let ring = object
+            .take("DENIED")?
+            .try_into()
+            .map_err(|_other_kind: aya::maps::MapError| Load::Map("DENIED"))?;
+        let trace = match TraceObject::check(&place) {
+            Ok(()) => Trace::open(place.clone())?,
+            Err(why) => Trace::off(&root_cause(&why)),
+        };
+        verdicts.push(trace.verdict());
+        for running in config.running.iter().filter(|running| running.traced) {
+            trace.watch(running.cgroup)?;
+        }
+        place.drop_others()?;
+        Ok(Self {
+            guard,
+            trace,
+            in_force: rules_in_force(&verdicts).into(),
+            verdicts: verdicts.into(),
+            ring: Arc::new(Mutex::new(Some(ring))),
+        })
     }
 
     /// Probes that do nothing, for a host where they cannot or shall not run.
@@ -100,18 +180,21 @@ impl Probes {
     #[must_use]
     pub fn off(why: &str) -> Self {
         let verdict = Verdict { need: "probes".into(), have: false, cost: why.to_owned() };
-        Self { guard: Guard::off(), trace: Trace::off(why), verdicts: Arc::new([verdict]) }
+        Self {
+            guard: Guard::off(),
+            trace: Trace::off(why),
+            verdicts: Arc::new([verdict]),
+            in_force: Arc::new([]),
+            ring: Arc::new(Mutex::new(None)),
+        }
     }
 
     /// Detaches and unpins all that is below `pin_dir`. A missing directory is no error.
     ///
     /// # Errors
     /// When a pin cannot be removed.
-    pub fn remove(pin_dir: &std::path::Path) -> std::io::Result<()> {
-        match std::fs::remove_dir_all(pin_dir) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
-            Ok(()) | Err(_) => Ok(()),
-        }
+    pub fn remove(pin_dir: &Path) -> Result<(), StartProbes> {
+        Ok(remove_all(pin_dir)?)
     }
 
     /// The fences round each container.
@@ -132,27 +215,154 @@ impl Probes {
         &self.verdicts
     }
 
-    /// Names for `SecurityOptions` in `docker info`: the rules really in force.
+    /// The rules really in force, each with every program it needs.
     #[must_use]
-    pub fn in_force(&self) -> Vec<String> {
-        Vec::new()
+    pub fn in_force(&self) -> &[Rule] {
+        &self.in_force
+    }
+
+    /// For `SecurityOptions` in `docker info`: names the rules that are in
+    /// force; `None` when none is.
+    #[must_use]
+    pub fn security_option(&self) -> Option<String> {
+        let names: Vec<&str> = self.in_force.iter().map(|rule| rule.name()).collect();
+        (!names.is_empty()).then(|| format!("name=tritium-guard,profile={}", names.join("+")))
     }
 
     /// Logs denials as they happen and ends watches whose time is over, until
     /// `stop` is cancelled. To be spawned once.
-    pub async fn run(&self, stop: tokio_util::sync::CancellationToken) {
-        stop.cancelled().await;
+    pub async fn run(&self, stop: CancellationToken) {
+        let ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let log = async {
+            if let Some(ring) = ring
+                && let Err(error) = ring::log_denials(ring, &self.guard).await
+            {
+                warn!(
+                    error = &error as &dyn std::error::Error,
+                    "denials are no longer logged, only counted"
+                );
+            }
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = log => {}
+            () = self.sweep_for_ever() => {}
+        }
+    }
+
+    async fn sweep_for_ever(&self) {
+        let mut tick = tokio::time::interval(SWEEP);
+        loop {
+            tick.tick().await;
+            let now = Instant::now();
+            self.guard.sweep(now);
+            if let Err(error) = self.trace.sweep(now) {
+                warn!(error = &error as &dyn std::error::Error, "cannot end a watch");
+            }
+        }
     }
 
     /// Adds what the kernel counted (system calls of watched containers,
     /// denials) to what the engine knows, for the exporters.
     #[must_use]
     pub fn collect(&self, sample: Sample) -> Snapshot {
+        let labels = |cgroup| {
+            let known = sample.containers.iter().find(|container| container.cgroup == cgroup);
+            known.map_or_else(|| self.guard.labels(cgroup), |container| container.labels.clone())
+        };
+        let syscalls = self.trace.all(labels).unwrap_or_else(|error| {
+            warn!(error = &error as &dyn std::error::Error, "cannot read the trace");
+            Vec::new()
+        });
+        let denials = self.guard.denials().unwrap_or_else(|error| {
+            warn!(error = &error as &dyn std::error::Error, "cannot read the denials");
+            Vec::new()
+        });
         Snapshot {
-            at: std::time::SystemTime::now(),
+            at: SystemTime::now(),
+            in_force: self.in_force.clone(),
             sample,
-            syscalls: Vec::new(),
-            denials: Vec::new(),
+            syscalls,
+            denials,
         }
     }
+}
+
+/// A rule is in force when every program it needs is; for the raw sockets that is the
+/// cgroup's program, and packet sockets are the runtime's where there is no LSM.
+fn rules_in_force(verdicts: &[Verdict]) -> Vec<Rule> {
+    let have = |needs: &[&str]| {
+        needs
+            .iter()
+            .all(|need| verdicts.iter().any(|verdict| verdict.have && verdict.need.contains(need)))
+    };
+    let needs = |rule: &Rule| match rule {
+        Rule::Connect => have(&["connect4", "connect6", "sendmsg4", "sendmsg6"]),
+        Rule::Packet => have(&["skb egress", "skb ingress"]),
+        Rule::RawSocket => have(&["sock_create"]),
+        Rule::Device => have(&["cgroup device"]),
+        Rule::Sysctl => have(&["cgroup sysctl"]),
+        Rule::Exec => have(&["bprm_check_security"]),
+        Rule::Ptrace => have(&["ptrace_access_check"]),
+    };
+    Rule::ALL.into_iter().filter(needs).collect()
+}
+
+/// Makes the engine's cgroup and the pin directory where they are missing.
+fn place(config: &ProbesConfig) -> Result<Place, StartProbes> {
+    let cgroup = config.cgroup_root.join(&config.cgroup);
+    let failed = |doing, path: &Path| {
+        let path = path.to_owned();
+        move |source| StartProbes::File { doing, path, source }
+    };
+    fs::create_dir_all(&cgroup).map_err(failed("make", &cgroup))?;
+    if !cgroup.join("cgroup.procs").exists() || !cgroup.join("cgroup.type").exists() {
+        return Err(StartProbes::NoCgroup2(cgroup));
+    }
+    let cgroup_id = fs::metadata(&cgroup).map_err(failed("look at", &cgroup))?.ino();
+    let depth = Path::new(&config.cgroup).components().count();
+    mount_bpffs(&config.pin_dir)?;
+    fs::create_dir_all(&config.pin_dir).map_err(failed("make", &config.pin_dir))?;
+    Ok(Place {
+        cgroup,
+        cgroup_id,
+        level: u32::try_from(depth + 1).unwrap_or(u32::MAX),
+        pins: config.pin_dir.clone(),
+        trace_rows: config.trace_rows.max(1),
+    })
+}
+
+/// Mounts a bpffs on `/sys/fs/bpf` when the pins are to be below it and none is there.
+fn mount_bpffs(pins: &Path) -> Result<(), StartProbes> {
+    let is_bpffs = |path: &Path| {
+        path.ancestors()
+            .find(|path| path.exists())
+            .and_then(|path| rustix::fs::statfs(path).ok())
+            .is_some_and(|stat| u64::try_from(stat.f_type).is_ok_and(|kind| kind == BPF_FS))
+    };
+    let usual = Path::new("/sys/fs/bpf");
+    if !is_bpffs(pins) && pins.starts_with(usual) {
+        rustix::mount::mount("bpf", usual, "bpf", rustix::mount::MountFlags::empty(), None)
+            .map_err(|error| StartProbes::File {
+                doing: "mount a bpffs on",
+                path: usual.to_owned(),
+                source: error.into(),
+            })?;
+    }
+    if is_bpffs(pins) { Ok(()) } else { Err(StartProbes::NoBpffs(pins.to_owned())) }
+}
+
+/// Ids of the cgroups right below the engine's.
+fn children(engine: &Path) -> Result<Vec<u64>, StartProbes> {
+    let failed = |source| StartProbes::File { doing: "list", path: engine.to_owned(), source };
+    let mut ids = Vec::new();
+    for entry in fs::read_dir(engine).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        if entry.file_type().map_err(failed)?.is_dir() {
+            // One that goes away meanwhile is not alive.
+            ids.extend(entry.metadata().map(|meta| meta.ino()));
+        }
+    }
+    Ok(ids)
 }

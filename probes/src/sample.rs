@@ -2,7 +2,10 @@
 
 use std::time::{Duration, SystemTime};
 
-use crate::{guard::Denial, trace::TraceSnapshot};
+use crate::{
+    guard::{Denial, Rule},
+    trace::TraceSnapshot,
+};
 
 /// Names that stand on each series of a container.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -15,6 +18,14 @@ pub struct ContainerLabels {
     pub image: String,
     /// `tritium.tenant`
     pub tenant: String,
+}
+
+impl ContainerLabels {
+    /// Of what runs in no admitted container.
+    #[must_use]
+    pub fn nobody() -> Self {
+        Self { id: String::new(), name: String::new(), image: String::new(), tenant: String::new() }
+    }
 }
 
 /// One container's resources at one moment.
@@ -78,6 +89,8 @@ pub struct Sample {
 pub struct Snapshot {
     /// When it was taken.
     pub at: SystemTime,
+    /// Rules of the guard that this host enforces.
+    pub in_force: std::sync::Arc<[Rule]>,
     /// What the engine told.
     pub sample: Sample,
     /// System calls of each watched container.

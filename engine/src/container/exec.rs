@@ -211,7 +211,7 @@ impl ExecHandle {
         let snapshot = container.snapshot();
         let config = &snapshot.record.config;
         let mut env = config.env.clone().unwrap_or_default();
-        super::merge_env(&mut env, &request.env);
+        crate::spec::merge_env(&mut env, &request.env);
         let pick = |own: &str, other: &str| if own.is_empty() { other } else { own }.to_owned();
         let job = ExecJob {
             id: self.inner.id,
@@ -335,7 +335,7 @@ async fn next_or_linger(
     tokio::select! {
         biased;
         item = output.next() => item,
-        _ = ended.wait_for(|ended| *ended) => {
+        () = async { drop(ended.wait_for(|ended| *ended).await) } => {
             timeout(LINGER, output.next()).await.unwrap_or(None)
         }
     }

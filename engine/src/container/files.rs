@@ -1,11 +1,13 @@
 //! /etc/hosts, /etc/hostname and /etc/resolv.conf, as Docker fills them.
 
 use super::{EndpointRecord, Record, driver::Driver};
-use crate::{error::Error, network, runtime::Files, storage::atomic};
-use std::{io, path::Path};
-
-/// The host's resolver, as containers without names of their own get it.
-const HOST_RESOLV_CONF: &str = "/etc/resolv.conf";
+use crate::{error::Error, network::files, runtime::Files};
+use std::{
+    fs::File,
+    io::{self, Write},
+    net::IpAddr,
+    path::Path,
+};
 
 impl Driver {
     /// Writes them anew for each start: the address may be another one. They
@@ -17,46 +19,79 @@ impl Driver {
             hostname: directory.join("hostname"),
             resolv_conf: directory.join("resolv.conf"),
         };
-        let hosts = hosts(&self.record);
         let hostname = format!("{}\n", self.record.config.hostname);
         let record = self.record.clone();
         let targets = files.clone();
-        let written = tokio::task::spawn_blocking(move || -> io::Result<()> {
-            let resolv_conf = resolv_conf(&record)?;
-            atomic::write_cached(&targets.hosts, hosts.as_bytes())?;
-            atomic::write_cached(&targets.hostname, hostname.as_bytes())?;
-            atomic::write_cached(&targets.resolv_conf, resolv_conf.as_bytes())
+        let written = tokio::task::spawn_blocking(move || -> Result<(), Error> {
+            let texts = [
+                (&targets.hosts, hosts(&record)?),
+                (&targets.hostname, hostname),
+                (&targets.resolv_conf, resolv_conf(&record)?),
+            ];
+            for (path, text) in texts {
+                let doing = || format!("cannot write {}", path.display());
+                write(path, &text).map_err(|error| Error::internal(doing(), error))?;
+            }
+            Ok(())
         });
-        let failed =
-            |error: io::Error| Error::internal("cannot write the container's hosts files", error);
-        written.await.map_err(io::Error::other).and_then(|outcome| outcome).map_err(failed)?;
+        written.await.map_err(|error| Error::internal("cannot write the hosts files", error))??;
         Ok(files)
     }
 }
 
-fn hosts(record: &Record) -> String {
-    let address = record
-        .endpoints
-        .values()
-        .filter_map(|EndpointRecord { endpoint, .. }| endpoint.as_ref())
-        .map(|endpoint| endpoint.address)
-        .next();
-    let extra = record.host.extra_hosts.clone().unwrap_or_default();
-    network::hosts_file(&record.config.hostname, &record.config.domainname, address, &extra)
+/// In place: processes that joined this container's network see the same file.
+fn write(path: &Path, text: &str) -> io::Result<()> {
+    File::create(path)?.write_all(text.as_bytes())
 }
 
-fn resolv_conf(record: &Record) -> io::Result<String> {
+fn hosts(record: &Record) -> Result<String, Error> {
+    let config = &record.config;
+    let endpoint = record.endpoints.values().find_map(|it: &EndpointRecord| it.endpoint.as_ref());
+    let mut extra = Vec::new();
+    for entry in record.host.extra_hosts.iter().flatten() {
+        let (name, address) = entry
+            .split_once(':')
+            .ok_or_else(|| Error::Invalid(format!("bad format for add-host: \"{entry}\"")))?;
+        let address = match (address, endpoint) {
+            ("host-gateway", Some(endpoint)) => endpoint.gateway.to_string(),
+            (address, _) => address.to_owned(),
+        };
+        extra.push((name.to_owned(), address));
+    }
+    if record.host.network_mode == "host" && extra.is_empty() {
+        return read("/etc/hosts")
+            .map_err(|error| Error::internal("cannot read /etc/hosts", error));
+    }
+    let address = endpoint.map(|endpoint| endpoint.address);
+    Ok(files::hosts(&config.hostname, &config.domainname, address, &extra))
+}
+
+fn resolv_conf(record: &Record) -> Result<String, Error> {
     let host = &record.host;
-    let text = match std::fs::read_to_string(Path::new(HOST_RESOLV_CONF)) {
-        Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
-        Err(error) => return Err(error),
-    };
     let list = |list: &Option<Vec<String>>| list.clone().unwrap_or_default();
-    Ok(network::resolv_conf(
-        &text,
-        &list(&host.dns),
-        &list(&host.dns_search),
-        &list(&host.dns_options),
-    ))
+    let servers = host.dns.iter().flatten().map(|server| {
+        let bad = |_| Error::Invalid(format!("bad nameserver address {server}"));
+        server.parse::<IpAddr>().map_err(bad)
+    });
+    let servers: Vec<IpAddr> = servers.collect::<Result<_, _>>()?;
+    let unreadable = |error| Error::internal("cannot read the host's resolv.conf", error);
+    let mut path = files::RESOLV_CONF;
+    let mut text = read(path).map_err(unreadable)?;
+    if files::is_stub(&text) {
+        path = files::RESOLVED_CONF;
+        text = read(path).map_err(unreadable)?;
+    }
+    let resolver =
+        if host.network_mode == "host" { files::Resolver::Host } else { files::Resolver::Own };
+    let (search, options) = (list(&host.dns_search), list(&host.dns_options));
+    let overrides = files::DnsOverrides { servers: &servers, search: &search, options: &options };
+    Ok(files::resolv_conf(path, &text, overrides, resolver))
+}
+
+/// A file of the host's; one that is missing says nothing.
+fn read(path: &str) -> io::Result<String> {
+    match std::fs::read_to_string(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
+        outcome => outcome,
+    }
 }

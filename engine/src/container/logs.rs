@@ -6,8 +6,8 @@
 
 use super::{LogOptions, Output};
 use bytes::{BufMut, Bytes, BytesMut};
-use futures_util::stream;
-use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+use futures_util::{StreamExt, stream};
+use inotify::{EventStream, Inotify, WatchMask};
 use serde::Deserialize;
 use std::{
     borrow::Cow,
@@ -16,7 +16,7 @@ use std::{
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
-use tokio::{io::unix::AsyncFd, sync::mpsc, sync::watch};
+use tokio::sync::{mpsc, watch};
 use tokio_util::task::TaskTracker;
 
 /// How much is handed to a client at once.
@@ -63,7 +63,7 @@ async fn pump(
 ) -> io::Result<()> {
     let follow = reader.options.follow;
     // Watched before it is read, so that nothing falls between.
-    let notices = if follow { Some(Notices::of(&reader.path)?) } else { None };
+    let mut notices = if follow { Some(Notices::of(&reader.path)?) } else { None };
     let mut cursor = blocking(move || Cursor::open(reader)).await?;
     loop {
         // Asked before reading: what was written before the end is still read.
@@ -81,7 +81,7 @@ async fn pump(
                 Batch::PastUntil => return Ok(()),
             }
         }
-        let Some(notices) = notices.as_ref().filter(|_| more_may_come) else { return Ok(()) };
+        let Some(notices) = notices.as_mut().filter(|_| more_may_come) else { return Ok(()) };
         tokio::select! {
             () = sender.closed() => return Ok(()),
             changed = notices.changed() => changed?,
@@ -98,25 +98,20 @@ async fn blocking<T: Send + 'static>(
 }
 
 /// inotify(7) on the log's directory: it sees writes and rotation.
-struct Notices(AsyncFd<Inotify>);
+struct Notices(EventStream<[u8; 4096]>);
 
 impl Notices {
     fn of(log: &Path) -> io::Result<Self> {
-        let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?;
+        let notices = Inotify::init()?;
         let directory = log.parent().unwrap_or(Path::new("/"));
-        let what = AddWatchFlags::IN_MODIFY | AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO;
-        inotify.add_watch(directory, what)?;
-        Ok(Self(AsyncFd::new(inotify)?))
+        let what = WatchMask::MODIFY | WatchMask::CREATE | WatchMask::MOVED_TO;
+        notices.watches().add(directory, what)?;
+        Ok(Self(notices.into_event_stream([0; 4096])?))
     }
 
-    async fn changed(&self) -> io::Result<()> {
-        loop {
-            let mut ready = self.0.readable().await?;
-            match ready.try_io(|inotify| Ok(inotify.get_ref().read_events()?)) {
-                Ok(events) => return events.map(drop),
-                Err(_would_block) => {}
-            }
-        }
+    async fn changed(&mut self) -> io::Result<()> {
+        // What happened does not matter: the file is looked at anyway.
+        self.0.next().await.transpose().map(drop)
     }
 }
 
@@ -293,12 +288,13 @@ fn start_of_tail(file: &mut File, lines: &mut u64) -> io::Result<u64> {
         let part = &mut block[..usize::try_from(size).map_err(io::Error::other)?];
         file.seek(SeekFrom::Start(at))?;
         file.read_exact(part)?;
-        for (index, byte) in (at..).zip(part.iter()).rev() {
+        for (offset, byte) in part.iter().enumerate().rev() {
+            let next = at + offset as u64 + 1;
             // The newline at the very end closes the last line.
-            if *byte == b'\n' && index + 1 != end {
+            if *byte == b'\n' && next != end {
                 *lines -= 1;
                 if *lines == 0 {
-                    return Ok(index + 1);
+                    return Ok(next);
                 }
             }
         }
@@ -311,7 +307,6 @@ fn start_of_tail(file: &mut File, lines: &mut u64) -> io::Result<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use futures_util::StreamExt;
     use std::io::Write;
 
     fn entry(number: u32, stream: &str) -> String {

@@ -72,6 +72,12 @@ impl Registry {
         self.lists().execs.remove(&id);
     }
 
+    /// The execs of a container that can still be asked for.
+    #[must_use]
+    pub fn execs_of(&self, id: ContainerId) -> Vec<ExecHandle> {
+        self.lists().execs.values().filter(|exec| exec.container() == id).cloned().collect()
+    }
+
     /// Every container of every tenant: for the engine's own needs.
     #[must_use]
     pub fn all(&self) -> Vec<Handle> {

@@ -147,6 +147,18 @@ impl State {
         }
     }
 
+    /// When it was last started, if it ever was.
+    #[must_use]
+    pub fn since(&self) -> Option<i64> {
+        match self {
+            Self::Running { since, .. }
+            | Self::Paused { since, .. }
+            | Self::Restarting { since, .. }
+            | Self::Exited { since, .. } => Some(*since),
+            Self::Created { .. } | Self::Removing => None,
+        }
+    }
+
     /// What `docker wait` says of a container that does not run.
     #[must_use]
     pub fn exit_code(&self) -> i32 {

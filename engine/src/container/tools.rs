@@ -41,7 +41,7 @@ impl Tools {
     }
 
     /// Tells everybody what happened to a container, with Docker's attributes.
-    pub(super) fn announce(&self, record: &Record, action: &str, more: &[(&str, String)]) {
+    pub(crate) fn announce(&self, record: &Record, action: &str, more: &[(&str, String)]) {
         let mut attributes: BTreeMap<String, String> =
             record.config.labels.clone().unwrap_or_default();
         attributes.insert("image".into(), record.config.image.clone());

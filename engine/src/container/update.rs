@@ -22,7 +22,7 @@ pub struct Update {
 }
 
 impl Update {
-    pub(super) fn apply(self, host: &mut HostConfig) {
+    pub(crate) fn apply(self, host: &mut HostConfig) {
         fn set<T: Default + PartialEq>(field: &mut T, value: T) {
             if value != T::default() {
                 *field = value;

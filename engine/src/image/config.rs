@@ -4,6 +4,7 @@
 //! error. The bytes themselves are kept beside it, since their digest is the
 //! image's name.
 
+use crate::spec::Empty;
 use serde::{Deserialize, Deserializer, Serialize};
 use std::collections::BTreeMap;
 
@@ -93,10 +94,6 @@ pub struct Healthcheck {
     #[serde(deserialize_with = "or_default", skip_serializing_if = "is_zero")]
     pub retries: i64,
 }
-
-/// JSON's `{}`: the value in Docker's sets.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Empty {}
 
 /// The layers, by diff id.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,21 +1,53 @@
 //! Names and bytes of images.
+//!
+//! An image is a configuration (its digest is the image's id), a stack of
+//! layers, and names. It comes by `pull` from a registry, by `load` from an
+//! archive, or by `import` from a root filesystem; from there on all are the
+//! same: archives are unpacked into the store's layers, then one order to the
+//! `ledger` makes records and names durable, all or none.
+//!
+//! Why so: bytes may come slowly, from anybody, and break off. So the long work
+//! touches nothing that others see, and the one task that changes what images
+//! there are never waits for a network.
+//!
+//! What must stay true: a tenant sees only its own images; layers are shared on
+//! disk, but nobody gets a layer by its name alone (it shows the bytes, or had
+//! them before); an image is listed only when all its layers are complete; what
+//! is unpacked stays inside its directory.
+//!
+//! `service` may use this room; it uses `storage`.
 
+mod archive;
+mod catalog;
+mod changes;
+mod compression;
 mod config;
+mod import;
+mod layer;
+mod ledger;
+mod load;
+mod manifest;
 mod progress;
+mod pull;
 mod reference;
+mod registry;
+mod remove;
+mod unpack;
 
 use crate::{
     error::Error,
     ids::{Digest, ImageId, TenantName},
     storage::Store,
 };
-use std::sync::Arc;
+use pull::Pulls;
+use std::sync::{Arc, Mutex, MutexGuard};
 use tokio::io::AsyncRead;
-use tokio_util::task::TaskTracker;
+use tokio_util::{io::SyncIoBridge, task::TaskTracker};
 
-pub use config::{Healthcheck, ImageConfig, RunConfig};
-pub use progress::{Message, Progress};
+pub use config::{Healthcheck, History, ImageConfig, RootFs, RunConfig};
+pub use progress::{Detail, Message, Progress};
 pub use reference::{BadReference, Reference};
+pub use unpack::Limits;
 
 /// An image as one tenant sees it.
 #[derive(Debug, Clone)]
@@ -54,7 +86,7 @@ pub struct InUse {
 }
 
 /// What a user has said to a registry: `X-Registry-Auth`, parsed.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub enum Auth {
     Basic {
         username: String,
@@ -96,34 +128,74 @@ pub struct Import {
 
 /// A handle on all images.
 #[derive(Debug, Clone)]
-pub struct Images(Arc<Store>);
+pub struct Images(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    store: Store,
+    ledger: ledger::Handle,
+    tracker: TaskTracker,
+    limits: Limits,
+    pulls: Mutex<Pulls>,
+}
 
 /// Finds out whether a container is in the way of an image's removal.
 pub type Users = dyn Fn(&ImageId) -> Option<InUse> + Send + Sync;
 
 impl Images {
+    /// Reads what images there are.
+    ///
+    /// # Errors
+    /// The records cannot be read.
     pub async fn open(store: Store, tracker: TaskTracker) -> Result<Self, Error> {
-        drop(tracker);
-        Ok(Self(Arc::new(store)))
+        Self::with_limits(store, tracker, Limits::default()).await
     }
+
+    /// The same with other limits on what one layer may hold.
+    ///
+    /// # Errors
+    /// The records cannot be read.
+    pub async fn with_limits(
+        store: Store,
+        tracker: TaskTracker,
+        limits: Limits,
+    ) -> Result<Self, Error> {
+        let ledger = ledger::Handle::open(store.clone(), &tracker).await?;
+        Ok(Self(Arc::new(Inner { store, ledger, tracker, limits, pulls: Mutex::default() })))
+    }
+
+    /// Finds an image by name, digest, id, or the beginning of an id.
+    ///
+    /// # Errors
+    /// `NotFound` in Docker's words (`No such image: x:latest`); `Invalid`.
     pub fn resolve(&self, tenant: &TenantName, name: &str) -> Result<Arc<Image>, Error> {
-        let _ = (tenant, name);
-        unimplemented!()
+        self.0.ledger.look(tenant, |catalog| catalog.find(name).cloned())
     }
+
+    /// All of a tenant's images, in no order.
     #[must_use]
     pub fn list(&self, tenant: &TenantName) -> Vec<Arc<Image>> {
-        let _ = tenant;
-        unimplemented!()
+        self.0.ledger.look(tenant, |catalog| catalog.all().cloned().collect())
     }
+
+    /// Gives an image one more name, maybe away from another one.
+    ///
+    /// # Errors
+    /// `NotFound`; `Invalid` for a name with a digest.
     pub async fn tag(
         &self,
         tenant: &TenantName,
         name: &str,
         new: &Reference,
     ) -> Result<Arc<Image>, Error> {
-        let _ = (tenant, name, new);
-        unimplemented!()
+        self.0.ledger.tag(tenant, name, new.clone()).await
     }
+
+    /// Removes a name, and the image if that was its last one; or the image, if
+    /// it is named by its id. `in_use` is asked about running containers first.
+    ///
+    /// # Errors
+    /// `NotFound`; `Conflict` in Docker's words.
     pub async fn remove(
         &self,
         tenant: &TenantName,
@@ -131,9 +203,14 @@ impl Images {
         how: Removal,
         in_use: Arc<Users>,
     ) -> Result<Vec<Removed>, Error> {
-        let _ = (tenant, name, how, in_use);
-        unimplemented!()
+        self.0.ledger.remove(tenant, name, how, in_use).await
     }
+
+    /// Takes images out of a `docker save` archive or an OCI layout, compressed
+    /// or not. All of them or none.
+    ///
+    /// # Errors
+    /// `Invalid` says what is wrong with the archive; nothing of it is left.
     pub async fn load<R>(
         &self,
         tenant: &TenantName,
@@ -143,9 +220,14 @@ impl Images {
     where
         R: AsyncRead + Send + Unpin + 'static,
     {
-        let _ = (tenant, archive, progress);
-        unimplemented!()
+        let archive = SyncIoBridge::new(archive);
+        self.finish(load::load(self.clone(), tenant.clone(), archive, progress)).await
     }
+
+    /// Makes an image of one layer out of an archive of a root filesystem.
+    ///
+    /// # Errors
+    /// `Invalid` says what is wrong with the archive or the changes.
     pub async fn import<R>(
         &self,
         tenant: &TenantName,
@@ -156,9 +238,16 @@ impl Images {
     where
         R: AsyncRead + Send + Unpin + 'static,
     {
-        let _ = (tenant, archive, how, progress);
-        unimplemented!()
+        let archive = SyncIoBridge::new(archive);
+        self.finish(import::import(self.clone(), tenant.clone(), archive, how, progress)).await
     }
+
+    /// Downloads an image from its registry.
+    ///
+    /// # Errors
+    /// `NotFound` and `Unauthorized` in Docker's words; `Invalid` for an image
+    /// that is damaged or refused.
+    #[expect(clippy::too_many_arguments, reason = "who, what, which of it, by what right, to whom")]
     pub async fn pull(
         &self,
         tenant: &TenantName,
@@ -167,9 +256,36 @@ impl Images {
         auth: Option<Auth>,
         progress: Progress,
     ) -> Result<Arc<Image>, Error> {
-        let _ = (tenant, reference, platform, auth, progress);
-        unimplemented!()
+        pull::pull(self, tenant, reference.clone(), (platform, auth), progress).await
     }
+
+    /// Work that goes on to its end when nobody waits for it any more.
+    async fn finish<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, Error>> + Send + 'static,
+    ) -> Result<T, Error> {
+        self.0.tracker.spawn(work).await.unwrap_or_else(|stopped| Err(stopping(stopped)))
+    }
+
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let done = self.0.tracker.spawn_blocking(work);
+        done.await.unwrap_or_else(|stopped| Err(stopping(stopped)))
+    }
+
+    fn pulls(&self) -> MutexGuard<'_, Pulls> {
+        self.0.pulls.lock().expect("no panic happens under this lock")
+    }
+}
+
+/// The task was taken down with the runtime, or has panicked.
+fn stopping(stopped: tokio::task::JoinError) -> Error {
+    if stopped.is_panic() {
+        return Error::internal("the work on an image has panicked", stopped);
+    }
+    Error::Unavailable("the engine is stopping".to_owned())
 }
 
 /// How `docker rmi` was called.

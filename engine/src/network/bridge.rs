@@ -4,7 +4,7 @@ use super::{
     Error,
     ipam::{self, Addresses, free_subnet, gateway_of, mac_of, prefix_in},
     link::{Link, Rtnl},
-    namespace::{Prepared, set_sysctl},
+    namespace::{Prepared, set_sysctl, without_ipv6},
 };
 use crate::ids::{NetworkId, TenantName};
 use ipnet::Ipv4Net;
@@ -128,8 +128,11 @@ impl Names {
         let net = Ipv4Net::new(gateway, prefix).map_err(|_| Error::NoSubnet(pool))?;
         let index =
             rtnl.add_bridge(&name, &self.alias(tenant), mac_of(gateway), net).map_err(refused)?;
-        // So that the host reaches published ports by its 127.0.0.1, too.
-        if let Err(error) = set_sysctl(&format!("net/ipv4/conf/{name}/route_localnet"), "1") {
+        // So that the host reaches published ports by its 127.0.0.1, too; and so
+        // that containers do not reach the host by IPv6, which no rule here sees.
+        let route_localnet = format!("net/ipv4/conf/{name}/route_localnet");
+        let set = set_sysctl(&route_localnet, "1").and_then(|()| without_ipv6(&name));
+        if let Err(error) = set {
             rtnl.delete(&name).map_err(refused)?;
             return Err(refused(error));
         }

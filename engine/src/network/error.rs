@@ -14,7 +14,7 @@ pub enum Error {
     #[error("Bind for {ip}:{port} failed: port is already allocated")]
     PortAllocated { ip: Ipv4Addr, port: u16 },
     /// All of a range are taken, by containers or by the host.
-    #[error("Bind for {ip}:{first}-{last} failed: all ports are allocated")]
+    #[error("all ports are allocated")]
     RangeTaken { ip: Ipv4Addr, first: u16, last: u16 },
     /// Something else on the host has it, or the host has no such address.
     #[error("failed to bind host port for {ip}:{port}:{to}:{container_port}/{proto}: {why}")]

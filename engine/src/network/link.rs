@@ -285,21 +285,17 @@ fn as_link(message: Message) -> Option<Link> {
 fn as_address(message: Message) -> Option<(u32, Ipv4Net)> {
     let Message::NewAddress(message) = message else { return None };
     let header = message.header;
-    message.attributes.into_iter().find_map(|attribute| match attribute {
-        AddressAttribute::Local(IpAddr::V4(ip)) => {
-            Some((header.index, Ipv4Net::new(ip, header.prefix_len).ok()?))
-        }
-        _ => None,
+    message.attributes.into_iter().find_map(|attribute| {
+        let AddressAttribute::Local(IpAddr::V4(ip)) = attribute else { return None };
+        Some((header.index, Ipv4Net::new(ip, header.prefix_len).ok()?))
     })
 }
 
 fn as_destination(message: Message) -> Option<Ipv4Net> {
     let Message::NewRoute(message) = message else { return None };
     let prefix = message.header.destination_prefix_length;
-    message.attributes.into_iter().find_map(|attribute| match attribute {
-        RouteAttribute::Destination(RouteAddress::Inet(ip)) if prefix > 0 => {
-            Ipv4Net::new(ip, prefix).ok()
-        }
-        _ => None,
+    message.attributes.into_iter().find_map(|attribute| {
+        let RouteAttribute::Destination(RouteAddress::Inet(ip)) = attribute else { return None };
+        Ipv4Net::new(ip, prefix).ok().filter(|_| prefix > 0)
     })
 }

@@ -27,7 +27,9 @@ use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
 
 mod bridge;
+mod conntrack;
 mod error;
+pub mod files;
 mod firewall;
 mod ipam;
 mod link;

@@ -4,17 +4,19 @@
 //! loopback up, a netlink socket open inside, and for a bridge a veth whose
 //! host end is already a port of it.
 
-use super::{Error, link::Rtnl, owner::Command};
-use crate::ids::TenantName;
+use super::{Error, conntrack::Conntrack, link::Rtnl, owner::Command};
+use crate::{error::chain, ids::TenantName};
 use nix::sched::{CloneFlags, setns, unshare};
 use std::{
     fs::{self, File},
     io,
+    net::{IpAddr, Ipv4Addr},
     os::fd::{AsFd, OwnedFd},
     sync::mpsc::{Receiver, Sender},
     thread,
     time::{Duration, Instant},
 };
+use tracing::warn;
 
 /// Loopback's index in every network namespace (`LOOPBACK_IFINDEX`).
 const LOOPBACK: u32 = 1;
@@ -42,12 +44,13 @@ pub(super) struct Veth {
 pub(super) struct Maker {
     home: OwnedFd,
     host: Rtnl,
+    conntrack: Conntrack,
 }
 
 impl Maker {
     /// For the calling thread, whose network namespace is the host's.
     pub(super) fn new() -> io::Result<Self> {
-        Ok(Self { home: own_namespace()?, host: Rtnl::open()? })
+        Ok(Self { home: own_namespace()?, host: Rtnl::open()?, conntrack: Conntrack::open()? })
     }
 
     /// A namespace; with the index of a bridge, one that is plugged into it.
@@ -105,10 +108,19 @@ impl Maker {
         let doing = || format!("remove the interface {host_interface}");
         self.host.delete(host_interface).map_err(|error| Error::kernel(doing(), error))
     }
+
+    /// Forgets UDP flows to these ports of the host.
+    fn forget(&mut self, ports: &[u16]) -> Result<(), Error> {
+        let refused = |error| Error::kernel("forget UDP flows", error);
+        let addresses = self.host.addresses().map_err(refused)?;
+        let addresses: Vec<IpAddr> =
+            addresses.into_iter().map(|(_, net)| net.addr().into()).collect();
+        self.conntrack.forget(ports, &addresses).map_err(refused)
+    }
 }
 
 /// An interface without an IPv6 address has no IPv6 at all, as in Docker.
-fn without_ipv6(interface: &str) -> io::Result<()> {
+pub(super) fn without_ipv6(interface: &str) -> io::Result<()> {
     set_sysctl(&format!("net/ipv6/conf/{interface}/disable_ipv6"), "1").or_else(|error| {
         // The kernel has no IPv6.
         if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) }
@@ -139,13 +151,15 @@ pub(super) enum Order {
     Make(Option<(TenantName, u32)>),
     /// Take an interface away, then say so.
     Unplug(Unplugged),
+    /// Forget UDP flows to these ports of the host.
+    Forget(Vec<u16>),
 }
 
 /// An interface that is gone (or never will be).
 #[derive(Debug)]
 pub(super) struct Unplugged {
     pub(super) tenant: TenantName,
-    pub(super) address: std::net::Ipv4Addr,
+    pub(super) address: Ipv4Addr,
     pub(super) host_interface: String,
 }
 
@@ -160,6 +174,12 @@ pub(super) fn work(mut maker: Maker, orders: &Receiver<Order>, owner: &Sender<Co
             Order::Unplug(what) => {
                 let gone = maker.unplug(&what.host_interface);
                 Command::Gone { what, gone }
+            }
+            Order::Forget(ports) => {
+                if let Err(error) = maker.forget(&ports) {
+                    warn!(error = %chain(&error), "flows to a port may go astray for a while");
+                }
+                continue;
             }
         };
         if owner.send(report).is_err() {

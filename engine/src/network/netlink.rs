@@ -9,11 +9,15 @@ use netlink_packet_core::{
     NetlinkSerializable,
 };
 use netlink_sys::Socket;
+use nix::sys::socket::{setsockopt, sockopt::SndBufForce};
 use std::{fmt, io};
 
 /// Longer than any answer: the kernel cuts dumps into pieces of 32 KiB
 /// (`max_recvmsg_len` in af_netlink.c).
 const ANSWER: usize = 64 * 1024;
+
+/// Room for a batch of some 100 000 elements, in bytes.
+const LONGEST: usize = 16 * 1024 * 1024;
 
 /// When the kernel says whether it did as told.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -45,6 +49,8 @@ impl Conversation {
         socket.bind_auto()?;
         socket.set_cap_ack(true)?;
         socket.set_non_blocking(true)?;
+        // A batch is one datagram, and must fit.
+        setsockopt(&socket, SndBufForce, &LONGEST)?;
         Ok(Self { socket, sequence: 0, answer: Vec::with_capacity(ANSWER) })
     }
 
@@ -105,7 +111,7 @@ impl Conversation {
                     NetlinkPayload::Done(_) => done += 1,
                     NetlinkPayload::Error(error) if error.code.is_none() => done += 1,
                     NetlinkPayload::Error(error) => refusal = refusal.or(Some(error.to_io())),
-                    _ => {}
+                    NetlinkPayload::Noop | NetlinkPayload::Overrun(_) | _ => {}
                 }
             }
         }

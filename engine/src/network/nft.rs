@@ -231,19 +231,23 @@ fn keys_of(message: NetfilterMessage) -> Vec<Vec<u8>> {
     let NetfilterMessageInner::NfTables(Message::NewSetElement(message)) = message.inner else {
         return Vec::new();
     };
-    let lists = message.attributes.into_iter().filter_map(|attribute| match attribute {
-        SetElementList::Elements(elements) => Some(elements),
-        _ => None,
-    });
-    let elements = lists.flatten().filter_map(|element| match element {
-        ListAttribute::Element(attributes) => Some(attributes),
-        _ => None,
-    });
-    let keys = elements.flatten().filter_map(|attribute| match attribute {
-        SetElementAttribute::Key(DataAttribute::Value(key)) => Some(key),
-        _ => None,
-    });
-    keys.collect()
+    let mut keys = Vec::new();
+    for attribute in message.attributes {
+        let SetElementList::Elements(elements) = attribute else { continue };
+        for element in elements {
+            let ListAttribute::Element(attributes) = element else { continue };
+            keys.extend(attributes.into_iter().filter_map(key_of));
+        }
+    }
+    keys
+}
+
+fn key_of(attribute: SetElementAttribute) -> Option<Vec<u8>> {
+    if let SetElementAttribute::Key(DataAttribute::Value(key)) = attribute {
+        Some(key)
+    } else {
+        None
+    }
 }
 
 fn ip(message: Message) -> NetfilterMessage {

@@ -3,7 +3,7 @@
 
 use super::{CreateContainer, policy};
 use crate::{
-    container::{EndpointRecord, MountPoint, Record, State, ports},
+    container::{EndpointRecord, Record, State, Update, ports},
     error::Error,
     events,
     ids::{self, ContainerId, TenantName},
@@ -98,8 +98,8 @@ fn merge_image(config: &mut Config, image: &Image) {
     for (key, value) in &from.labels {
         labels.entry(key.clone()).or_insert_with(|| value.clone());
     }
-    add_missing(&mut config.exposed_ports, from.exposed_ports.keys());
-    add_missing(&mut config.volumes, from.volumes.keys());
+    add_missing(&mut config.exposed_ports, &from.exposed_ports);
+    add_missing(&mut config.volumes, &from.volumes);
     if config.stop_signal.is_none() && !from.stop_signal.is_empty() {
         config.stop_signal = Some(from.stop_signal.clone());
     }
@@ -114,8 +114,8 @@ fn merge_image(config: &mut Config, image: &Image) {
     }
 }
 
-fn add_missing<'a>(set: &mut Option<spec::Set>, keys: impl Iterator<Item = &'a String>) {
-    for key in keys {
+fn add_missing(set: &mut Option<spec::Set>, from: &BTreeMap<String, Empty>) {
+    for key in from.keys() {
         set.get_or_insert_default().entry(key.clone()).or_insert(Empty {});
     }
 }
@@ -267,6 +267,19 @@ fn check_resources(host: &mut HostConfig, warnings: &mut Vec<String>) -> Result<
         host.pids_limit = None;
     }
     Ok(())
+}
+
+/// The same rules for what `docker update` makes of it.
+pub(super) fn check_update(record: &Record, change: &Update) -> Result<(), Error> {
+    let mut host = record.host.clone();
+    change.clone().apply(&mut host);
+    if host.auto_remove && host.restart_policy.name != "no" {
+        return Err(Error::Invalid(
+            "Restart policy cannot be updated because AutoRemove is enabled for the container"
+                .into(),
+        ));
+    }
+    check_resources(&mut host, &mut Vec::new())
 }
 
 fn check_modes(config: &Config, host: &HostConfig) -> Result<(), Error> {

@@ -8,13 +8,23 @@
 
 mod containers;
 mod create;
+mod images;
+mod metrics;
 mod mounts;
+mod names;
+mod networks;
+pub mod operator;
 mod policy;
+pub mod seen;
 mod start;
+mod system;
 mod tenants;
 
 pub use containers::{CreateContainer, Created};
-pub use start::restore;
+pub use metrics::Requests;
+pub use networks::NetworkView;
+pub use start::{Found, find, known, restore};
+pub use system::{Counts, Host, LayerPlaces, Places};
 pub use tenants::Tenants;
 
 use crate::{container::Tools, ids::TenantName, image::Images};
@@ -26,6 +36,8 @@ pub struct Engine {
     pub(crate) tools: Tools,
     pub(crate) images: Images,
     pub(crate) tenants: Tenants,
+    /// How many were answered, for the exporters.
+    pub(crate) requests: Requests,
     /// What this engine is and where it runs: for `info` and `version`.
     pub(crate) about: Arc<About>,
 }
@@ -43,7 +55,7 @@ impl Engine {
     /// The rooms, put together.
     #[must_use]
     pub fn new(tools: Tools, images: Images, tenants: Tenants, about: About) -> Self {
-        Self { tools, images, tenants, about: Arc::new(about) }
+        Self { tools, images, tenants, requests: Requests::default(), about: Arc::new(about) }
     }
 
     /// What one tenant may see and do.

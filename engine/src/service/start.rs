@@ -36,13 +36,13 @@ impl Found {
     ///
     /// # Errors
     /// A device that was allowed is not one any more.
-    pub fn for_probes(&self, trace_all: bool) -> Result<Option<tritium_probes::Running>, Error> {
+    pub fn for_probes(&self) -> Result<Option<tritium_probes::Running>, Error> {
         let Some(running) = &self.running else { return Ok(None) };
         Ok(Some(tritium_probes::Running {
             cgroup: running.cgroup_id(),
             admission: container::admission(&self.record)?,
-            // The driver takes its own watch.
-            traced: trace_all && false,
+            // The driver takes a watch of its own.
+            traced: false,
         }))
     }
 

@@ -3,9 +3,9 @@
 //! One directory holds it all:
 //!
 //! ```text
-//! lock                 flock'ed for as long as an engine uses the directory; its pid
+//! lock                 locked for as long as an engine uses the directory; its pid
 //! state.redb           the records: what exists
-//! blobs/sha256/HEX     bytes that were downloaded and have been verified
+//! blobs/sha256/        bytes that were downloaded and verified, not unpacked yet
 //! layers/NAME/         unpacked layers, shared by images and tenants (overlay's lowerdir)
 //! containers/HEX/      one container's upper, work, merged, and its other files
 //! tmp/  trash/         half-made and half-removed things; emptied at start
@@ -23,80 +23,197 @@
 //!
 //! `service`, `container` and `image` may use this room. It uses none.
 
+pub mod atomic;
+mod blobs;
+mod error;
+mod layers;
+mod lock;
 mod records;
+mod rootfs;
+mod sweep;
+mod trash;
+mod writer;
 
 use crate::ids::{ContainerId, Digest};
-use std::path::{Path, PathBuf};
+use layers::Layers;
+use serde::de::DeserializeOwned;
+use std::{
+    collections::HashMap,
+    ffi::OsString,
+    fs::DirBuilder,
+    io,
+    os::unix::fs::{DirBuilderExt, PermissionsExt},
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
+use trash::Trash;
+use writer::Writer;
 
+pub use blobs::{Blob, BlobWriter};
+pub use error::StoreError;
+pub use layers::{MOST as MOST_LAYERS, Pin, Staged};
 pub use records::{Batch, Table};
+pub use rootfs::Rootfs;
 
 /// A handle on the state directory. Blocking work happens on other threads,
 /// and goes on to its end when the caller's future is dropped.
 #[derive(Debug, Clone)]
-pub struct Store(std::sync::Arc<()>);
+pub struct Store(Arc<Inner>);
 
-/// Why the state directory could not be read or written.
-#[derive(Debug, thiserror::Error)]
-#[error("storage")]
-pub struct StoreError;
-
-/// Where one container's root filesystem is, ready to be mounted as overlayfs.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Rootfs {
-    /// Uppermost first; names in `layers_dir`. Never empty: an image without
-    /// layers has one empty directory below it.
-    pub lower: Vec<String>,
-    pub layers_dir: PathBuf,
-    pub upper: PathBuf,
-    pub work: PathBuf,
-    /// An empty directory to mount at.
-    pub target: PathBuf,
-    /// The container's own directory: for its log, hosts file, and so on.
-    pub dir: PathBuf,
+#[derive(Debug)]
+struct Inner {
+    dir: PathBuf,
+    writer: Writer,
+    layers: Layers,
+    trash: Trash,
+    /// Which layers each container counts on.
+    containers: Mutex<HashMap<ContainerId, Vec<Digest>>>,
+    tracker: TaskTracker,
+    runtime: Handle,
+    next: AtomicU64,
 }
 
 impl Store {
+    /// Opens the directory, or makes it, and sweeps what a crash left.
+    ///
+    /// # Errors
+    /// [`StoreError::InUse`]; the directory cannot be written to; its records
+    /// are a newer engine's.
     pub async fn open(state_dir: &Path, tracker: TaskTracker) -> Result<Self, StoreError> {
-        let _ = (state_dir, tracker);
-        unimplemented!()
+        let dir = state_dir.to_owned();
+        let runtime = Handle::current();
+        let opened = tracker.spawn_blocking({
+            let tracker = tracker.clone();
+            move || open(dir, tracker, runtime)
+        });
+        opened.await.map_err(|_| StoreError::Stopping)?
     }
 
-    /// Makes a batch of changes durable, all or none.
+    /// Makes changes durable, all or none. They are made even if the caller
+    /// does not wait for the answer, and in the order of calls.
+    ///
+    /// # Errors
+    /// The disk is full or read-only; then none has been made.
     pub async fn commit(&self, batch: Batch) -> Result<(), StoreError> {
-        let _ = batch;
-        unimplemented!()
+        self.0.writer.commit(batch).await.map_err(|_| StoreError::Stopping)?
     }
 
-    /// Every record of a table, by key.
-    pub async fn all<T: serde::de::DeserializeOwned>(
+    /// Every record of a table with its key, ordered by key.
+    ///
+    /// # Errors
+    /// One of them cannot be read.
+    pub async fn all<T: DeserializeOwned>(
         &self,
         table: Table,
     ) -> Result<Vec<(String, T)>, StoreError> {
-        let _ = table;
-        unimplemented!()
+        let rows = self.0.writer.read(table).await.map_err(|_| StoreError::Stopping)??;
+        rows.into_iter()
+            .map(|(key, value)| records::read(table, &key, &value).map(|record| (key, record)))
+            .collect()
     }
 
-    /// Makes a new container's directories. `layers` are diff ids, lowest first.
-    pub async fn create_rootfs(
+    /// Runs blocking work to its end, whether or not the caller waits.
+    pub(crate) async fn blocking<T: Send + 'static>(
         &self,
-        id: ContainerId,
-        layers: &[Digest],
-    ) -> Result<Rootfs, StoreError> {
-        let _ = (id, layers);
-        unimplemented!()
+        work: impl FnOnce(&Self) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let store = self.clone();
+        let done = self.0.tracker.spawn_blocking(move || work(&store));
+        done.await.map_err(|_| StoreError::Stopping)?
     }
 
-    /// The same for a container that exists already. Call it for every
-    /// container when the engine starts: it holds the layers.
-    pub fn rootfs(&self, id: ContainerId, layers: &[Digest]) -> Result<Rootfs, StoreError> {
-        let _ = (id, layers);
-        unimplemented!()
+    fn dir(&self) -> &Path {
+        &self.0.dir
     }
 
-    /// Removes a container's directories; no error if there are none.
-    pub async fn remove_rootfs(&self, id: ContainerId) -> Result<(), StoreError> {
-        let _ = id;
-        unimplemented!()
+    fn layers_dir(&self) -> PathBuf {
+        self.0.dir.join("layers")
     }
+
+    fn layers(&self) -> &Layers {
+        &self.0.layers
+    }
+
+    fn trash(&self) -> &Trash {
+        &self.0.trash
+    }
+
+    fn containers(&self) -> MutexGuard<'_, HashMap<ContainerId, Vec<Digest>>> {
+        self.0.containers.lock().expect("no panic happens under this lock")
+    }
+
+    /// A new name in `tmp`.
+    fn temporary_path(&self) -> PathBuf {
+        self.0.dir.join("tmp").join(self.0.next.fetch_add(1, Ordering::Relaxed).to_string())
+    }
+
+    /// Moves directories to the trash once their records have been removed.
+    fn trash_after(&self, batch: Batch, paths: Vec<PathBuf>) {
+        let removed = self.0.writer.commit(batch);
+        let store = self.clone();
+        let work = async move {
+            match removed.await {
+                Ok(Ok(())) => {}
+                // The records are still there, and so must be the directories.
+                Ok(Err(error)) => {
+                    tracing::warn!(error = %error, "layers stay until the next start");
+                    return;
+                }
+                Err(_) => return,
+            }
+            let moved = store.blocking(move |store| {
+                paths.iter().try_for_each(|path| store.trash().take(path).map(drop))
+            });
+            if let Err(error) = moved.await {
+                tracing::warn!(error = %error, "cannot remove a layer");
+            }
+        };
+        // The handle is not needed: nobody waits, the tracker does.
+        drop(self.0.tracker.spawn_on(work, &self.0.runtime));
+    }
+}
+
+fn open(dir: PathBuf, tracker: TaskTracker, runtime: Handle) -> Result<Store, StoreError> {
+    make_directories(&dir)?;
+    let writer = Writer::open(&dir, lock::Lock::take(&dir)?)?;
+    let trash = Trash::open(dir.join("trash"))?;
+    let rows = |table| writer.read(table).blocking_recv().map_err(|_| StoreError::Stopping)?;
+    let layers = Layers::default();
+    let lost = layers.load(&dir.join("layers"), rows(Table::Layers)?)?;
+    let containers =
+        rows(Table::Containers)?.into_iter().map(|(key, _)| OsString::from(key)).collect();
+    sweep::sweep(&dir, &trash, &layers.names(), &containers)?;
+    let forget = lost.into_iter().fold(Batch::default(), |b, key| b.remove(Table::Layers, key));
+    writer.commit(forget).blocking_recv().map_err(|_| StoreError::Stopping)??;
+    let (containers, next) = (Mutex::default(), AtomicU64::new(0));
+    Ok(Store(Arc::new(Inner { dir, writer, layers, trash, containers, tracker, runtime, next })))
+}
+
+/// Nobody but root looks in: below are other people's files, with their setuid bits.
+fn make_directories(dir: &Path) -> Result<(), StoreError> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
+        .map_err(StoreError::io("create", dir))?;
+    set_mode(dir, 0o700)?;
+    for below in ["blobs", "blobs/sha256", "layers", "containers", "tmp", "trash", "layers/0"] {
+        let path = dir.join(below);
+        match DirBuilder::new().mode(0o700).create(&path) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(StoreError::io("create", &path)(error)),
+        }
+    }
+    set_mode(&dir.join("layers").join(layers::EMPTY), 0o755)
+}
+
+fn set_mode(path: &Path, mode: u32) -> Result<(), StoreError> {
+    let mode = std::fs::Permissions::from_mode(mode);
+    std::fs::set_permissions(path, mode).map_err(StoreError::io("set the mode of", path))
 }

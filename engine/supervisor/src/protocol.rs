@@ -77,6 +77,9 @@ pub enum Event {
     Started { exec: Option<String>, pid: i32 },
     /// A process could not be started; nothing of it is left.
     Failed { exec: Option<String>, failure: Failure },
+    /// Something is wrong that does not stop the container: its log has lost
+    /// output, or its exit file could not be written.
+    Warned { message: String },
     /// A process has ended. For the init process every other process of the
     /// container has been killed as well.
     Exited { exec: Option<String>, exit: Exit },
@@ -89,10 +92,13 @@ pub struct Failure {
     pub step: String,
     /// The errno value.
     pub errno: i32,
-    /// What Docker's CLI shall exit with: 127 command not found, 126 found but
-    /// not executable (or a bad user or directory), 128 anything else.
+    /// The code that Docker records for it: 127 command or file not found, 126
+    /// found but not permitted, 128 anything else.
     pub code: i32,
-    /// The sentence for the user when it is not just `step: strerror(errno)`.
+    /// The sentence for the user, which goes behind Docker's `unable to start
+    /// container process: `. Users and working directories are dockerd's own
+    /// business there: those begin with `unable to find`, `Cannot mkdir` or
+    /// `uids and gids` and stand alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
 }
@@ -201,6 +207,7 @@ pub struct Rootfs {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(clippy::struct_excessive_bools, reason = "each is one mount flag")]
 pub struct Mount {
     pub kind: MountKind,
     /// Absolute, below the container's root; opened without following a link

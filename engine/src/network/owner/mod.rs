@@ -5,33 +5,33 @@
 //! emptied the firewall under us, the next change builds it anew.
 
 use super::{
-    AttachRequest, Attachment, Counters, Endpoint, Error, Mode, Network, NetworkConfig, Published,
+    AttachRequest, Attachment, Counters, Endpoint, Error, Network, NetworkConfig, Published,
     Running,
     bridge::{Bridge, Names, Pool},
     firewall,
-    ipam::{self, gateway_of, mac_of},
+    ipam::{self, gateway_of},
     link::{Link, Rtnl},
-    namespace::{Maker, Order, Prepared, Unplugged, Veth, set_sysctl, sysctl, work},
+    namespace::{Maker, Prepared, Unplugged, set_sysctl, sysctl},
     nft::{Batch, Nft, interface},
     ports::{Held, Ports, hold_again},
 };
-use crate::{
-    error::chain,
-    ids::{ContainerId, NetworkId, TenantName, random},
-};
-use ipnet::Ipv4Net;
+use crate::ids::{ContainerId, TenantName};
 use std::{
     collections::{BTreeMap, HashMap},
     io,
     net::Ipv4Addr,
-    sync::mpsc::{Receiver, Sender, channel},
+    sync::mpsc::{Receiver, Sender},
     thread,
 };
 use tokio::sync::oneshot;
 use tokio_util::task::task_tracker::TaskTrackerToken;
-use tracing::warn;
 
 const FORWARDING: &str = "net/ipv4/ip_forward";
+
+mod attach;
+mod worker;
+
+use worker::Worker;
 
 type Reply<T> = oneshot::Sender<Result<T, Error>>;
 
@@ -79,40 +79,6 @@ struct Attached {
     tenant: TenantName,
     endpoint: Endpoint,
     held: Held,
-}
-
-/// A thread that carries out orders.
-#[derive(Debug)]
-struct Worker {
-    orders: Sender<Order>,
-    thread: thread::JoinHandle<()>,
-}
-
-impl Worker {
-    fn spawn(name: &str, owner: Sender<Command>, token: TaskTrackerToken) -> io::Result<Self> {
-        let maker = Maker::new()?;
-        let (orders, received) = channel();
-        let run = move || {
-            work(maker, &received, &owner);
-            drop(token);
-        };
-        let thread = thread::Builder::new().name(name.into()).spawn(run)?;
-        Ok(Self { orders, thread })
-    }
-
-    fn order(&self, order: Order) {
-        if self.orders.send(order).is_err() {
-            warn!("a thread of the networks has died");
-        }
-    }
-
-    /// Ends the thread after its last order.
-    fn finish(self) {
-        drop(self.orders);
-        if self.thread.join().is_err() {
-            warn!("a thread of the networks has died");
-        }
-    }
 }
 
 #[derive(Debug)]
@@ -209,7 +175,7 @@ impl Owner {
                 Command::Detach { container, reply } => answer(reply, self.detach(container)),
                 Command::Describe { tenant, reply } => answer(reply, self.describe(&tenant)),
                 Command::Stats { container, reply } => answer(reply, self.stats(container)),
-                Command::Made { place, made } => self.made(place, made),
+                Command::Made { place, made } => self.made(place.as_ref(), made),
                 Command::Gone { what, gone } => self.gone(&what, gone),
                 Command::RemoveAll { reply } => return answer(reply, self.remove_all(commands)),
                 Command::Stop => return,
@@ -289,165 +255,6 @@ impl Owner {
             }
         }
         Ok(self.bridges.get_mut(tenant).expect("it was there or is since a moment ago"))
-    }
-
-    fn attach_for(&mut self, request: AttachRequest, reply: Reply<Attachment>) {
-        let container = request.container;
-        if let Err(Ok(_)) = reply.send(self.attach(request)) {
-            // The caller has gone, so nobody else will.
-            if let Err(error) = self.detach(container) {
-                warn!(%container, error = %chain(&error), "cannot detach what nobody waits for");
-            }
-        }
-        self.refill();
-    }
-
-    fn attach(&mut self, request: AttachRequest) -> Result<Attachment, Error> {
-        if !self.built {
-            self.readopt(Vec::new())?;
-        }
-        if request.mode == Mode::None {
-            let Prepared { netns, .. } = self.ready(None)?;
-            return Ok(Attachment { netns, endpoint: None, ports: Vec::new() });
-        }
-        if self.attached.contains_key(&request.container) {
-            return Err(Error::Attached(request.container));
-        }
-        let bridge = self.bridge(&request.tenant)?;
-        let address = bridge.addresses.take(request.address, bridge.id)?;
-        let begun = self.hold(&request, address).and_then(|held| {
-            let prepared = self.ready(Some(&request.tenant))?;
-            Ok((held, prepared))
-        });
-        let (held, prepared) = begun.inspect_err(|_| self.release(&request.tenant, address))?;
-        let veth = prepared.veth.expect("a namespace for a bridge is made with a veth");
-        let host_interface = veth.host_interface.clone();
-        let Prepared { netns, inside, .. } = prepared;
-        match self.plug_in(&request, address, inside, veth, held) {
-            Ok((endpoint, ports)) => Ok(Attachment { netns, endpoint: Some(endpoint), ports }),
-            Err(error) => {
-                self.unplug(request.tenant, address, host_interface);
-                Err(error)
-            }
-        }
-    }
-
-    fn hold(&mut self, request: &AttachRequest, address: Ipv4Addr) -> Result<Held, Error> {
-        if request.ports.is_empty() {
-            return Ok(Held::default());
-        }
-        let all = self.attached.values().flat_map(|attached| &attached.held.ports);
-        let taken: Vec<Published> = all.copied().collect();
-        self.ports.hold(&request.ports, address, &taken)
-    }
-
-    /// Gives `eth0` its address, and the world a way to it.
-    fn plug_in(
-        &mut self,
-        request: &AttachRequest,
-        address: Ipv4Addr,
-        mut inside: Rtnl,
-        veth: Veth,
-        held: Held,
-    ) -> Result<(Endpoint, Vec<Published>), Error> {
-        let bridge = self.bridge(&request.tenant)?;
-        let endpoint = Endpoint {
-            network_id: bridge.id,
-            endpoint_id: NetworkId::of(random()),
-            address,
-            prefix: bridge.subnet.prefix_len(),
-            gateway: gateway_of(bridge.subnet),
-            mac: request.mac.unwrap_or_else(|| mac_of(address)),
-            host_interface: veth.host_interface,
-        };
-        let net = Ipv4Net::new_assert(address, endpoint.prefix);
-        inside.configure(veth.index, endpoint.mac, net, endpoint.gateway).map_err(|error| {
-            Error::kernel(format!("give eth0 the address {address} and {}", endpoint.mac), error)
-        })?;
-        let ports = held.ports.clone();
-        let mut batch = Batch::new(&self.config.bridge);
-        ports.iter().for_each(|port| firewall::publish(&mut batch, port, address));
-        let attached =
-            Attached { tenant: request.tenant.clone(), endpoint: endpoint.clone(), held };
-        self.attached.insert(request.container, attached);
-        self.change(batch).inspect_err(|_| drop(self.attached.remove(&request.container)))?;
-        Ok((endpoint, ports))
-    }
-
-    /// Removes an interface, and gives its address back when it is gone.
-    fn unplug(&self, tenant: TenantName, address: Ipv4Addr, host_interface: String) {
-        self.unplugging.order(Order::Unplug(Unplugged { tenant, address, host_interface }));
-    }
-
-    fn release(&mut self, tenant: &TenantName, address: Ipv4Addr) {
-        if let Some(bridge) = self.bridges.get_mut(tenant) {
-            bridge.addresses.release(address);
-        }
-    }
-
-    /// A namespace out of a pool, or a new one when the pool is empty.
-    fn ready(&mut self, tenant: Option<&TenantName>) -> Result<Prepared, Error> {
-        let (pool, index) = match tenant {
-            None => (&mut self.bare, None),
-            Some(tenant) => {
-                let bridge = self.bridge(tenant)?;
-                let index = bridge.index;
-                (&mut self.bridges.get_mut(tenant).expect("just there").pool, Some(index))
-            }
-        };
-        pool.ready.pop_front().map_or_else(|| self.maker.make(index), Ok)
-    }
-
-    fn detach(&mut self, container: ContainerId) -> Result<(), Error> {
-        let Some(attached) = self.attached.remove(&container) else { return Ok(()) };
-        let mut batch = Batch::new(&self.config.bridge);
-        attached.held.ports.iter().for_each(|port| firewall::unpublish(&mut batch, port));
-        if let Err(error) = self.change(batch) {
-            self.attached.insert(container, attached);
-            return Err(error);
-        }
-        let Attached { tenant, endpoint, held } = attached;
-        drop(held);
-        let Endpoint { address, host_interface, .. } = endpoint;
-        self.unplug(tenant, address, host_interface);
-        Ok(())
-    }
-
-    fn gone(&mut self, what: &Unplugged, gone: Result<(), Error>) {
-        match gone {
-            Ok(()) => self.release(&what.tenant, what.address),
-            // Its address stays taken, as the interface still has it.
-            Err(error) => warn!(error = %chain(&error), "an interface stays"),
-        }
-    }
-
-    fn made(&mut self, place: Option<TenantName>, made: Result<Prepared, Error>) {
-        let pool = match &place {
-            None => Some(&mut self.bare),
-            Some(tenant) => self.bridges.get_mut(tenant).map(|bridge| &mut bridge.pool),
-        };
-        let Some(pool) = pool else { return };
-        pool.coming -= 1;
-        match made {
-            Ok(prepared) => pool.ready.push_back(prepared),
-            // Whoever needs it makes his own, and hears why that fails.
-            Err(error) => warn!(error = %chain(&error), "cannot prepare a network namespace"),
-        }
-    }
-
-    /// Orders as many namespaces as the pools lack.
-    fn refill(&mut self) {
-        for _ in 0..self.bare.lacks(self.config.ready) {
-            self.bare.coming += 1;
-            self.making.order(Order::Make(None));
-        }
-        for (tenant, bridge) in &mut self.bridges {
-            let wanted = self.config.ready.min(if tenant.is_operator() { usize::MAX } else { 1 });
-            for _ in 0..bridge.pool.lacks(wanted) {
-                bridge.pool.coming += 1;
-                self.making.order(Order::Make(Some((tenant.clone(), bridge.index))));
-            }
-        }
     }
 
     fn describe(&mut self, tenant: &TenantName) -> Result<Network, Error> {

@@ -1,0 +1,35 @@
+//! The programs that run in the kernel: the guard's fences and the trace's counters.
+//!
+//! One question per file, every map in `maps.rs`. Offsets into kernel structs
+//! are read from BTF by the loader and stand in read-only globals, so the verifier
+//! sees constants and a wrong one fails at load. Unsafe is thin: the helpers
+//! are wrapped once, in `kernel.rs`; logic that can be tested on the host is in `common`.
+#![no_std]
+#![cfg_attr(target_arch = "bpf", no_main, feature(asm_experimental_arch))]
+
+mod denial;
+mod device;
+mod exec;
+mod kernel;
+mod maps;
+mod network;
+mod ptrace;
+mod socket;
+mod sysctl;
+mod tenant;
+mod trace;
+
+#[cfg(target_arch = "bpf")]
+#[panic_handler]
+fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
+}
+
+// On any other target this is only read by the linters.
+#[cfg(not(target_arch = "bpf"))]
+fn main() {}
+
+// Helpers such as bpf_ktime_get_ns are for GPL-compatible programs only.
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

@@ -1,0 +1,44 @@
+//! Whose is this? The question every fence asks first.
+
+use tritium_common::{
+    guard::Entry,
+    ids::{CgroupId, TenantId},
+};
+
+use crate::{
+    kernel,
+    maps::{ADDRESSES, CONTAINERS},
+};
+
+/// The container of the current task, and what it may do. The entry is
+/// `None` for a task below the engine's cgroup that was never admitted: it may nothing.
+#[inline(always)]
+pub(crate) fn current() -> (CgroupId, Option<&'static Entry>) {
+    let cgroup = kernel::current_container();
+    (cgroup, entry(cgroup))
+}
+
+/// What a container may do.
+#[inline(always)]
+pub(crate) fn entry(cgroup: CgroupId) -> Option<&'static Entry> {
+    // SAFETY: entries are replaced as a whole by user space and freed after a
+    // grace period, which this program's run is shorter than.
+    unsafe { CONTAINERS.get(cgroup) }
+}
+
+/// Whether `address` is a container's of another tenant.
+#[inline(always)]
+pub(crate) fn is_foreign(address: &[u8; 16], tenant: TenantId) -> bool {
+    // SAFETY: as in `entry`.
+    match unsafe { ADDRESSES.get(address) } {
+        Some(owner) => *owner != tenant,
+        None => false,
+    }
+}
+
+/// An IPv4 address as ::ffff:a.b.c.d, from network order in memory.
+#[inline(always)]
+pub(crate) fn mapped(v4: u32) -> [u8; 16] {
+    let [a, b, c, d] = v4.to_ne_bytes();
+    [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d]
+}

@@ -1,0 +1,326 @@
+//! `GET /containers/{id}/json`, and what is shared with the list.
+
+use crate::{
+    api::human,
+    service::{
+        Places,
+        seen::{EndpointRecord, MountPoint, Record, Snapshot, State},
+    },
+    spec::{Config, EndpointSettings, HostConfig},
+};
+use serde::Serialize;
+use std::collections::BTreeMap;
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub(in crate::api) struct Inspect {
+    id: String,
+    created: String,
+    path: String,
+    args: Vec<String>,
+    state: InspectState,
+    image: String,
+    resolv_conf_path: String,
+    hostname_path: String,
+    hosts_path: String,
+    log_path: String,
+    name: String,
+    restart_count: u32,
+    driver: &'static str,
+    platform: &'static str,
+    mount_label: &'static str,
+    process_label: &'static str,
+    app_armor_profile: &'static str,
+    #[serde(rename = "ExecIDs")]
+    exec_ids: Option<Vec<String>>,
+    host_config: HostConfig,
+    graph_driver: GraphDriver,
+    mounts: Vec<Mount>,
+    config: Config,
+    network_settings: NetworkSettings,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+#[expect(clippy::struct_excessive_bools, reason = "Docker's own struct has them")]
+struct InspectState {
+    status: &'static str,
+    running: bool,
+    paused: bool,
+    restarting: bool,
+    #[serde(rename = "OOMKilled")]
+    oom_killed: bool,
+    dead: bool,
+    pid: i32,
+    exit_code: i32,
+    error: String,
+    started_at: String,
+    finished_at: String,
+}
+
+impl From<&State> for InspectState {
+    fn from(state: &State) -> Self {
+        let (oom_killed, error, started, finished) = match state {
+            State::Created { error, .. } => (false, error.clone(), None, None),
+            State::Running { since, .. } | State::Paused { since, .. } => {
+                (false, String::new(), Some(*since), None)
+            }
+            State::Restarting { oom_killed, since, at, .. } => {
+                (*oom_killed, String::new(), Some(*since), Some(*at))
+            }
+            State::Exited { oom_killed, error, since, at, .. } => {
+                (*oom_killed, error.clone(), Some(*since), Some(*at))
+            }
+            State::Removing => (false, String::new(), None, None),
+        };
+        let restarting = matches!(state, State::Restarting { .. });
+        Self {
+            status: state.name(),
+            // Docker's "running" goes on while it is about to be restarted.
+            running: state.is_up() || restarting,
+            paused: matches!(state, State::Paused { .. }),
+            restarting,
+            oom_killed,
+            dead: false,
+            pid: state.pid().unwrap_or(0),
+            exit_code: state.exit_code(),
+            error,
+            started_at: human::moment(started),
+            finished_at: human::moment(finished),
+        }
+    }
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub(in crate::api) struct GraphDriver {
+    pub(in crate::api) data: BTreeMap<&'static str, String>,
+    pub(in crate::api) name: &'static str,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub(in crate::api) struct Mount {
+    r#type: String,
+    source: String,
+    destination: String,
+    mode: String,
+    #[serde(rename = "RW")]
+    rw: bool,
+    propagation: String,
+}
+
+impl From<&MountPoint> for Mount {
+    fn from(point: &MountPoint) -> Self {
+        Self {
+            r#type: point.kind.clone(),
+            source: point.source.to_string_lossy().into_owned(),
+            destination: point.destination.clone(),
+            mode: point.mode.clone(),
+            rw: point.writable,
+            propagation: point.propagation.clone(),
+        }
+    }
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct NetworkSettings {
+    bridge: &'static str,
+    #[serde(rename = "SandboxID")]
+    sandbox_id: String,
+    sandbox_key: String,
+    ports: BTreeMap<String, Option<Vec<HostPort>>>,
+    hairpin_mode: bool,
+    #[serde(rename = "LinkLocalIPv6Address")]
+    link_local_ipv6_address: &'static str,
+    #[serde(rename = "LinkLocalIPv6PrefixLen")]
+    link_local_ipv6_prefix_len: u8,
+    #[serde(rename = "SecondaryIPAddresses")]
+    secondary_ip_addresses: Option<()>,
+    #[serde(rename = "SecondaryIPv6Addresses")]
+    secondary_ipv6_addresses: Option<()>,
+    #[serde(rename = "EndpointID")]
+    endpoint_id: String,
+    gateway: String,
+    #[serde(rename = "GlobalIPv6Address")]
+    global_ipv6_address: &'static str,
+    #[serde(rename = "GlobalIPv6PrefixLen")]
+    global_ipv6_prefix_len: u8,
+    #[serde(rename = "IPAddress")]
+    ip_address: String,
+    #[serde(rename = "IPPrefixLen")]
+    ip_prefix_len: u8,
+    #[serde(rename = "IPv6Gateway")]
+    ipv6_gateway: &'static str,
+    mac_address: String,
+    networks: BTreeMap<String, Endpoint>,
+}
+
+#[derive(Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct HostPort {
+    host_ip: String,
+    host_port: String,
+}
+
+/// Docker's `EndpointSettings`: what was asked, and what it got.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub(in crate::api) struct Endpoint {
+    #[serde(flatten)]
+    asked: EndpointSettings,
+    #[serde(rename = "NetworkID")]
+    network_id: String,
+    #[serde(rename = "EndpointID")]
+    endpoint_id: String,
+    gateway: String,
+    #[serde(rename = "IPAddress")]
+    ip_address: String,
+    #[serde(rename = "IPPrefixLen")]
+    ip_prefix_len: u8,
+    #[serde(rename = "IPv6Gateway")]
+    ipv6_gateway: &'static str,
+    #[serde(rename = "GlobalIPv6Address")]
+    global_ipv6_address: &'static str,
+    #[serde(rename = "GlobalIPv6PrefixLen")]
+    global_ipv6_prefix_len: u8,
+    #[serde(rename = "DNSNames")]
+    dns_names: Option<Vec<String>>,
+}
+
+impl From<&EndpointRecord> for Endpoint {
+    fn from(record: &EndpointRecord) -> Self {
+        let mut asked = record.asked.clone();
+        let got = record.endpoint.as_ref();
+        if let Some(endpoint) = got {
+            asked.mac_address = endpoint.mac.to_string();
+        }
+        Self {
+            asked,
+            network_id: got.map(|it| it.network_id.to_string()).unwrap_or_default(),
+            endpoint_id: got.map(|it| it.endpoint_id.to_string()).unwrap_or_default(),
+            gateway: got.map(|it| it.gateway.to_string()).unwrap_or_default(),
+            ip_address: got.map(|it| it.address.to_string()).unwrap_or_default(),
+            ip_prefix_len: got.map(|it| it.prefix).unwrap_or_default(),
+            ipv6_gateway: "",
+            global_ipv6_address: "",
+            global_ipv6_prefix_len: 0,
+            dns_names: None,
+        }
+    }
+}
+
+/// The container's endpoints by network.
+pub(in crate::api) fn endpoints(record: &Record) -> BTreeMap<String, Endpoint> {
+    record.endpoints.iter().map(|(name, endpoint)| (name.clone(), endpoint.into())).collect()
+}
+
+fn ports(snapshot: &Snapshot) -> BTreeMap<String, Option<Vec<HostPort>>> {
+    let mut ports = BTreeMap::new();
+    if !snapshot.state.is_up() {
+        return ports;
+    }
+    let record = &snapshot.record;
+    for (port, _) in record.config.exposed_ports.iter().flatten() {
+        let port = if port.contains('/') { port.clone() } else { format!("{port}/tcp") };
+        ports.insert(port, None);
+    }
+    for published in &record.published {
+        let port = format!("{}/{}", published.container_port, published.proto);
+        let places: &mut Option<Vec<_>> = ports.entry(port).or_default();
+        places.get_or_insert_default().push(HostPort {
+            host_ip: published.host_ip.to_string(),
+            host_port: published.host_port.to_string(),
+        });
+    }
+    ports
+}
+
+impl NetworkSettings {
+    fn of(snapshot: &Snapshot) -> Self {
+        let record = &snapshot.record;
+        // The old fields beside `Networks` speak of the default network only.
+        let default = record.endpoints.get("bridge");
+        let bridge = default.map(Endpoint::from);
+        let text = |field: fn(&Endpoint) -> &String| {
+            bridge.as_ref().map(field).cloned().unwrap_or_default()
+        };
+        let pid = snapshot.state.pid();
+        Self {
+            bridge: "",
+            sandbox_id: pid.map(|_| record.id.hex()).unwrap_or_default(),
+            sandbox_key: pid.map(|pid| format!("/proc/{pid}/ns/net")).unwrap_or_default(),
+            ports: ports(snapshot),
+            hairpin_mode: false,
+            link_local_ipv6_address: "",
+            link_local_ipv6_prefix_len: 0,
+            secondary_ip_addresses: None,
+            secondary_ipv6_addresses: None,
+            endpoint_id: text(|it| &it.endpoint_id),
+            gateway: text(|it| &it.gateway),
+            global_ipv6_address: "",
+            global_ipv6_prefix_len: 0,
+            ip_address: text(|it| &it.ip_address),
+            ip_prefix_len: bridge.as_ref().map(|it| it.ip_prefix_len).unwrap_or_default(),
+            ipv6_gateway: "",
+            mac_address: text(|it| &it.asked.mac_address),
+            networks: endpoints(record),
+        }
+    }
+}
+
+fn graph_driver(record: &Record, places: &Places) -> GraphDriver {
+    let mut data = BTreeMap::new();
+    data.insert("ID", record.id.hex());
+    if let Some(layers) = &places.layers {
+        let text = |path: &std::path::Path| path.to_string_lossy().into_owned();
+        let lower: Vec<_> = layers.lower.iter().map(|path| text(path)).collect();
+        data.insert("LowerDir", lower.join(":"));
+        data.insert("MergedDir", text(&layers.merged));
+        data.insert("UpperDir", text(&layers.upper));
+        data.insert("WorkDir", text(&layers.work));
+    }
+    GraphDriver { data, name: "overlay2" }
+}
+
+impl Inspect {
+    /// `execs`: those that run or have run in it.
+    pub(in crate::api) fn of(snapshot: &Snapshot, places: &Places, execs: Vec<String>) -> Self {
+        let record = &snapshot.record;
+        let mut args = record.args.iter().cloned();
+        // They are written when it is started for the first time.
+        let fresh = matches!(&snapshot.state, State::Created { code: 0, .. });
+        let file = |name: &str| {
+            let path = places.directory.join(name);
+            if fresh { String::new() } else { path.to_string_lossy().into_owned() }
+        };
+        let log = record.host.log_config.kind == "json-file" && !fresh;
+        let log_path = log.then(|| places.log.to_string_lossy().into_owned()).unwrap_or_default();
+        Self {
+            id: record.id.hex(),
+            created: human::moment(Some(record.created)),
+            path: args.next().unwrap_or_default(),
+            args: args.collect(),
+            state: (&snapshot.state).into(),
+            image: record.image.to_string(),
+            resolv_conf_path: file("resolv.conf"),
+            hostname_path: file("hostname"),
+            hosts_path: file("hosts"),
+            log_path,
+            name: format!("/{}", record.name),
+            restart_count: record.restart_count,
+            driver: "overlay2",
+            platform: "linux",
+            mount_label: "",
+            process_label: "",
+            app_armor_profile: "",
+            exec_ids: (!execs.is_empty()).then_some(execs),
+            host_config: record.host.clone(),
+            graph_driver: graph_driver(record, places),
+            mounts: record.mounts.iter().map(Mount::from).collect(),
+            config: record.config.clone(),
+            network_settings: NetworkSettings::of(snapshot),
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! Forgets where the kernel led datagrams of a published port before.
+//!
+//! A UDP "connection" lives as long as its client goes on sending; without
+//! this it would stay with the container that had the port before, or with
+//! nobody. TCP needs none of it: a new connection is looked up anew.
+
+use super::netlink::{Ack, Conversation};
+use netlink_packet_core::NLM_F_DUMP;
+use netlink_packet_netfilter::{
+    NetfilterHeader, NetfilterMessage, NetfilterMessageInner, NetfilterProtoFamily,
+    conntrack::{ConntrackAttribute, ConntrackMessage, IPTuple, ProtoTuple, Protocol, Tuple},
+};
+use netlink_sys::protocols::NETLINK_NETFILTER;
+use std::{io, net::IpAddr};
+
+/// A conversation with ctnetlink in one namespace.
+#[derive(Debug)]
+pub(super) struct Conntrack(Conversation);
+
+impl Conntrack {
+    /// In the calling thread's network namespace.
+    pub(super) fn open() -> io::Result<Self> {
+        Conversation::open(NETLINK_NETFILTER).map(Self)
+    }
+
+    /// Forgets UDP flows to these ports of the host, of which `addresses` are
+    /// its own. Flows through the host to ports of others' are none of ours.
+    pub(super) fn forget(&mut self, ports: &[u16], addresses: &[IpAddr]) -> io::Result<()> {
+        let all = ip(ConntrackMessage::Get(Vec::new()));
+        for found in self.0.ask(vec![(all, NLM_F_DUMP)], Ack::Each)? {
+            let Some(original) = flow_to(found, ports, addresses) else { continue };
+            let delete = ConntrackMessage::Delete(vec![ConntrackAttribute::CtaTupleOrig(original)]);
+            match self.0.ask(vec![(ip(delete), 0)], Ack::Each) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+fn ip(message: ConntrackMessage) -> NetfilterMessage {
+    NetfilterMessage::new(NetfilterHeader::new(NetfilterProtoFamily::IPv4, 0, 0), message)
+}
+
+/// The flow's original direction, if it goes to one of the ports.
+fn flow_to(found: NetfilterMessage, ports: &[u16], addresses: &[IpAddr]) -> Option<Vec<Tuple>> {
+    let NetfilterMessageInner::Conntrack(ConntrackMessage::New(attributes)) = found.inner else {
+        return None;
+    };
+    let (mut original, mut answerer) = (None, None);
+    for attribute in attributes {
+        if let ConntrackAttribute::CtaTupleOrig(tuple) = attribute {
+            original = Some(tuple);
+        } else if let ConntrackAttribute::CtaTupleReply(tuple) = attribute {
+            answerer = source(&tuple);
+        }
+    }
+    let original = original?;
+    let to = destination(&original)?;
+    let ours = addresses.contains(&to) || answerer.is_some_and(|answerer| answerer != to);
+    (ours && ports.iter().any(|port| is_udp_to(&original, *port))).then_some(original)
+}
+
+fn is_udp_to(tuple: &[Tuple], port: u16) -> bool {
+    tuple.iter().any(|part| {
+        matches!(part, Tuple::Proto(proto)
+            if proto.contains(&ProtoTuple::Protocol(Protocol::Udp))
+                && proto.contains(&ProtoTuple::DestinationPort(port)))
+    })
+}
+
+fn addresses_of(tuple: &[Tuple]) -> impl Iterator<Item = &IPTuple> {
+    tuple.iter().filter_map(|part| if let Tuple::Ip(ip) = part { Some(ip) } else { None }).flatten()
+}
+
+fn source(tuple: &[Tuple]) -> Option<IpAddr> {
+    addresses_of(tuple)
+        .find_map(|ip| if let IPTuple::SourceAddress(ip) = ip { Some(*ip) } else { None })
+}
+
+fn destination(tuple: &[Tuple]) -> Option<IpAddr> {
+    addresses_of(tuple)
+        .find_map(|ip| if let IPTuple::DestinationAddress(ip) = ip { Some(*ip) } else { None })
+}

@@ -1,0 +1,11 @@
+//! What the rooms below show, for `api` to shape: it knows them by this list only.
+
+pub use crate::{
+    container::{
+        AttachOptions, Attachment, EndpointRecord, ExecHandle, ExecRequest, ExecSnapshot, Handle,
+        Input, LogOptions, MountPoint, Output, Record, Snapshot, State, Top, Update, WaitCondition,
+        WaitOutcome,
+    },
+    image::{Auth, Image, Import, Message, Platform, Progress, Reference, Removal, Removed},
+    network::{Endpoint, Network, Proto, Published},
+};

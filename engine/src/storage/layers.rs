@@ -1,0 +1,335 @@
+//! Unpacked layers, by diff id, shared by all images and tenants.
+//!
+//! A layer's directory has a short name (`1`, `2`, … in base 36), since the
+//! names of all of an image's layers must fit into one page of overlayfs's
+//! mount options. The record of a layer maps its diff id to the name.
+//!
+//! A layer lives while somebody counts on it: an image or a container (that
+//! is counted by [`Store::commit_image`], [`Store::hold_layers`],
+//! [`Store::rootfs`]; the counts are rebuilt at start by the rooms that have
+//! the records), or a [`Pin`] of work in progress. When the last one lets go,
+//! its record is removed, then the directory.
+
+use super::{Batch, Store, StoreError, Table};
+use crate::ids::Digest;
+use serde::{Deserialize, Serialize};
+use std::{
+    collections::{HashMap, HashSet},
+    ffi::OsString,
+    os::unix::fs::{DirBuilderExt, PermissionsExt},
+    path::{Path, PathBuf},
+    sync::Mutex,
+};
+
+/// The directory that stands below an image without layers.
+pub(super) const EMPTY: &str = "0";
+
+/// As Docker's overlay2 has it, less the container's own.
+pub const MOST: usize = 127;
+
+/// What is on disk about a layer.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct LayerRecord {
+    name: String,
+    /// Bytes of its files.
+    size: u64,
+    /// The archive said who owns the root directory, and its mode.
+    root: bool,
+}
+
+#[derive(Debug)]
+struct Layer {
+    record: LayerRecord,
+    users: usize,
+    /// A record of it may be in the database.
+    recorded: bool,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Layers {
+    known: Mutex<Known>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    layers: HashMap<Digest, Layer>,
+    /// The last name given, as a number.
+    last: u64,
+}
+
+impl Layers {
+    pub(super) fn names(&self) -> HashSet<OsString> {
+        self.known().layers.values().map(|layer| layer.record.name.clone().into()).collect()
+    }
+
+    /// Knows those of the records whose directory exists; tells the others.
+    pub(super) fn load(
+        &self,
+        dir: &Path,
+        rows: Vec<(String, Vec<u8>)>,
+    ) -> Result<Vec<String>, StoreError> {
+        let mut known = self.known();
+        let mut lost = Vec::new();
+        for (key, value) in rows {
+            let record: LayerRecord = super::records::read(Table::Layers, &key, &value)?;
+            let number = u64::from_str_radix(&record.name, 36).unwrap_or(0);
+            known.last = known.last.max(number);
+            match key.parse::<Digest>() {
+                Ok(digest) if dir.join(&record.name).is_dir() => {
+                    known.layers.insert(digest, Layer { record, users: 0, recorded: true });
+                }
+                _ => lost.push(key),
+            }
+        }
+        Ok(lost)
+    }
+
+    fn known(&self) -> std::sync::MutexGuard<'_, Known> {
+        self.known.lock().expect("no panic happens under this lock")
+    }
+}
+
+/// A directory that a layer is being unpacked into. Dropped before
+/// [`Staged::publish`], it leaves nothing.
+#[derive(Debug)]
+pub struct Staged {
+    store: Store,
+    path: PathBuf,
+}
+
+/// While this lives, the layer does.
+#[derive(Debug)]
+pub struct Pin {
+    store: Store,
+    digest: Digest,
+}
+
+impl Pin {
+    /// The layer's diff id.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        self.digest
+    }
+}
+
+impl Drop for Pin {
+    fn drop(&mut self) {
+        self.store.release_layers(&[self.digest]);
+    }
+}
+
+impl Drop for Staged {
+    fn drop(&mut self) {
+        if let Err(error) = self.store.trash().take(&self.path) {
+            tracing::warn!(error = %error, "cannot remove a half-unpacked layer");
+        }
+    }
+}
+
+impl Staged {
+    /// The directory, empty at first, mode 0755.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The directory is complete: it becomes the layer `digest`, or is dropped
+    /// in favour of the one that is there already. Not durable before
+    /// [`Store::commit_image`]. Blocks.
+    ///
+    /// # Errors
+    /// The directory cannot be renamed.
+    pub fn publish(self, digest: Digest, size: u64, root: bool) -> Result<Pin, StoreError> {
+        let mut known = self.store.layers().known();
+        if let Some(layer) = known.layers.get_mut(&digest) {
+            layer.users += 1;
+        } else {
+            known.last += 1;
+            let name = base36(known.last);
+            let path = self.store.layers_dir().join(&name);
+            std::fs::rename(&self.path, &path)
+                .map_err(StoreError::io("rename into place", &path))?;
+            let record = LayerRecord { name, size, root };
+            known.layers.insert(digest, Layer { record, users: 1, recorded: false });
+        }
+        drop(known);
+        Ok(Pin { store: self.store.clone(), digest })
+    }
+}
+
+impl Store {
+    /// Begins a layer. Blocks.
+    ///
+    /// # Errors
+    /// The state directory cannot be written to.
+    pub fn stage_layer(&self) -> Result<Staged, StoreError> {
+        let path = self.temporary_path();
+        let made = std::fs::DirBuilder::new().mode(0o755).create(&path);
+        made.map_err(StoreError::io("create", &path))?;
+        let staged = Staged { store: self.clone(), path };
+        // The umask has had a say.
+        let mode = std::fs::Permissions::from_mode(0o755);
+        std::fs::set_permissions(&staged.path, mode)
+            .map_err(StoreError::io("set the mode of", &staged.path))?;
+        Ok(staged)
+    }
+
+    /// Keeps a layer, if it is here.
+    #[must_use]
+    pub fn pin_layer(&self, digest: Digest) -> Option<Pin> {
+        self.hold_layers(&[digest]).ok()?;
+        Some(Pin { store: self.clone(), digest })
+    }
+
+    /// Bytes of a layer's files.
+    #[must_use]
+    pub fn layer_size(&self, digest: Digest) -> Option<u64> {
+        self.layers().known().layers.get(&digest).map(|layer| layer.record.size)
+    }
+
+    /// Makes records durable together with the layers that they count on, and
+    /// counts on those (once more for each call).
+    ///
+    /// # Errors
+    /// [`StoreError::NoLayer`], or the disk is full; nothing has changed.
+    pub async fn commit_image(&self, batch: Batch, layers: &[Digest]) -> Result<(), StoreError> {
+        self.hold_layers(layers)?;
+        let outcome = self.commit_held(batch, layers).await;
+        if outcome.is_err() {
+            self.release_layers(layers);
+        }
+        outcome
+    }
+
+    async fn commit_held(&self, mut batch: Batch, layers: &[Digest]) -> Result<(), StoreError> {
+        let mut fresh = false;
+        {
+            let mut known = self.layers().known();
+            for digest in layers {
+                if let Some(layer) = known.layers.get_mut(digest) {
+                    fresh |= !layer.recorded;
+                    layer.recorded = true;
+                    batch = batch.put(Table::Layers, digest.to_string(), &layer.record);
+                }
+            }
+        }
+        if fresh {
+            // A record must not outlive a power cut that its layer did not.
+            self.blocking(Self::sync_layers).await?;
+        }
+        self.commit(batch).await
+    }
+
+    fn sync_layers(&self) -> Result<(), StoreError> {
+        let dir = self.layers_dir();
+        let open = std::fs::File::open(&dir).map_err(StoreError::io("open", &dir))?;
+        rustix::fs::syncfs(&open).map_err(|errno| StoreError::io("sync", &dir)(errno.into()))
+    }
+
+    /// Counts on layers: once for each call and layer.
+    ///
+    /// # Errors
+    /// [`StoreError::NoLayer`]; then on none of them.
+    pub fn hold_layers(&self, layers: &[Digest]) -> Result<(), StoreError> {
+        let mut known = self.layers().known();
+        if let Some(absent) = layers.iter().find(|digest| !known.layers.contains_key(digest)) {
+            return Err(StoreError::NoLayer(*absent));
+        }
+        for digest in layers {
+            if let Some(layer) = known.layers.get_mut(digest) {
+                layer.users += 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// Counts on them no longer. What nobody counts on is removed.
+    pub fn release_layers(&self, layers: &[Digest]) {
+        let mut known = self.layers().known();
+        for digest in layers {
+            if let Some(layer) = known.layers.get_mut(digest) {
+                layer.users = layer.users.saturating_sub(1);
+            }
+        }
+        self.discard_unused(&mut known, layers);
+    }
+
+    /// Removes what a crash between two steps left: layers that nobody counts
+    /// on. For when every room has counted, at the end of the engine's start.
+    pub fn collect_layers(&self) {
+        let mut known = self.layers().known();
+        let all = known.layers.keys().copied().collect::<Vec<_>>();
+        self.discard_unused(&mut known, &all);
+    }
+
+    /// The removals are enqueued under the lock, so that a layer that comes
+    /// back gets its new record after the old one has been removed.
+    fn discard_unused(&self, known: &mut Known, candidates: &[Digest]) {
+        let mut batch = Batch::default();
+        let mut paths = Vec::new();
+        for digest in candidates {
+            if known.layers.get(digest).is_none_or(|layer| layer.users > 0) {
+                continue;
+            }
+            if let Some(layer) = known.layers.remove(digest) {
+                paths.push(self.layers_dir().join(layer.record.name));
+                if layer.recorded {
+                    batch = batch.remove(Table::Layers, digest.to_string());
+                }
+            }
+        }
+        if !paths.is_empty() {
+            self.trash_after(batch, paths);
+        }
+    }
+
+    /// Names of directories for overlayfs, uppermost first, and the directory
+    /// whose owner and mode the container's root directory shall have.
+    pub(super) fn lower(&self, layers: &[Digest]) -> Result<(Vec<String>, PathBuf), StoreError> {
+        if layers.len() > MOST {
+            return Err(StoreError::TooManyLayers { found: layers.len(), allowed: MOST });
+        }
+        let known = self.layers().known();
+        let mut lower = Vec::<String>::with_capacity(layers.len());
+        let mut root = None;
+        for digest in layers.iter().rev() {
+            let layer = known.layers.get(digest).ok_or(StoreError::NoLayer(*digest))?;
+            // overlayfs refuses a directory twice; only the upper one shows.
+            if !lower.contains(&layer.record.name) {
+                lower.push(layer.record.name.clone());
+            }
+            if layer.record.root && root.is_none() {
+                root = Some(layer.record.name.clone());
+            }
+        }
+        if lower.is_empty() {
+            lower.push(EMPTY.to_owned());
+        }
+        let root = root.unwrap_or_else(|| EMPTY.to_owned());
+        Ok((lower, self.layers_dir().join(root)))
+    }
+}
+
+fn base36(mut number: u64) -> String {
+    let mut name = Vec::new();
+    while number > 0 {
+        let digit = u32::try_from(number % 36).unwrap_or(0);
+        name.push(char::from_digit(digit, 36).unwrap_or('0'));
+        number /= 36;
+    }
+    name.iter().rev().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_short_and_read_back() {
+        for number in [1, 35, 36, 1_000_000, 36_u64.pow(8) - 1] {
+            let name = base36(number);
+            assert!(name.len() <= 8);
+            assert_eq!(u64::from_str_radix(&name, 36), Ok(number));
+        }
+    }
+}

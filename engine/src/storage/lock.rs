@@ -1,0 +1,45 @@
+//! One engine per state directory.
+
+use super::StoreError;
+use rustix::fs::{FlockOperation, flock};
+use std::{
+    fs::{File, OpenOptions},
+    io::{Read, Seek, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::Path,
+};
+
+/// Held for as long as this lives, and not a moment longer: the kernel lets go
+/// of it when the process dies, however it dies.
+#[derive(Debug)]
+pub(super) struct Lock(#[expect(dead_code, reason = "it is held, not looked at")] File);
+
+impl Lock {
+    /// # Errors
+    /// [`StoreError::InUse`] with the holder's pid.
+    pub(super) fn take(dir: &Path) -> Result<Self, StoreError> {
+        let path = dir.join("lock");
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(&path)
+            .map_err(StoreError::io("open", &path))?;
+        if let Err(errno) = flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            if errno != rustix::io::Errno::WOULDBLOCK {
+                return Err(StoreError::io("lock", &path)(errno.into()));
+            }
+            let mut pid = String::new();
+            file.read_to_string(&mut pid).map_err(StoreError::io("read", &path))?;
+            return Err(StoreError::InUse { dir: dir.to_owned(), pid: pid.trim().to_owned() });
+        }
+        let written = file
+            .set_len(0)
+            .and_then(|()| file.rewind())
+            .and_then(|()| writeln!(file, "{}", std::process::id()));
+        written.map_err(StoreError::io("write", &path))?;
+        Ok(Self(file))
+    }
+}

@@ -1,0 +1,122 @@
+//! A container's own directories.
+
+use super::{Store, StoreError};
+use crate::ids::{ContainerId, Digest};
+use std::{
+    fs::DirBuilder,
+    os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt},
+    path::{Path, PathBuf},
+};
+
+/// Where one container's root filesystem is, ready to be mounted as overlayfs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rootfs {
+    /// Uppermost first; names in `layers_dir`. Never empty: an image without
+    /// layers has an empty directory below it.
+    pub lower: Vec<String>,
+    pub layers_dir: PathBuf,
+    pub upper: PathBuf,
+    pub work: PathBuf,
+    /// An empty directory to mount at.
+    pub target: PathBuf,
+    /// The container's own directory: for its log, hosts file, and so on.
+    pub dir: PathBuf,
+}
+
+impl Store {
+    /// Makes a new container's directories, and counts on its layers.
+    /// `layers` are diff ids, lowest first.
+    ///
+    /// # Errors
+    /// [`StoreError::NoLayer`] when the image has just been removed; the disk
+    /// is full. Nothing is left then.
+    pub async fn create_rootfs(
+        &self,
+        id: ContainerId,
+        layers: &[Digest],
+    ) -> Result<Rootfs, StoreError> {
+        let layers = layers.to_vec();
+        self.blocking(move |store| {
+            let rootfs = store.rootfs(id, &layers)?;
+            let made = store.make(&rootfs, &layers);
+            if made.is_err() {
+                store.forget(id);
+                store.trash().take(&rootfs.dir)?;
+            }
+            made.map(|()| rootfs)
+        })
+        .await
+    }
+
+    /// The same for a container that exists already. Call it for every
+    /// container when the engine starts: it counts on the layers (once, however
+    /// often it is called).
+    ///
+    /// # Errors
+    /// [`StoreError::NoLayer`].
+    pub fn rootfs(&self, id: ContainerId, layers: &[Digest]) -> Result<Rootfs, StoreError> {
+        let (lower, _) = self.lower(layers)?;
+        {
+            let mut containers = self.containers();
+            if let std::collections::hash_map::Entry::Vacant(place) = containers.entry(id) {
+                self.hold_layers(layers)?;
+                place.insert(layers.to_vec());
+            }
+        }
+        let dir = self.container_dir(id);
+        Ok(Rootfs {
+            lower,
+            layers_dir: self.layers_dir(),
+            upper: dir.join("upper"),
+            work: dir.join("work"),
+            target: dir.join("merged"),
+            dir,
+        })
+    }
+
+    /// The container's own directory: for its log, hosts file, and so on.
+    #[must_use]
+    pub fn container_dir(&self, id: ContainerId) -> PathBuf {
+        self.dir().join("containers").join(id.hex())
+    }
+
+    /// Removes a container's directories, and counts on its layers no longer.
+    /// No error if there are none. They are out of sight when this returns,
+    /// and removed in the background.
+    ///
+    /// # Errors
+    /// The directory cannot be renamed.
+    pub async fn remove_rootfs(&self, id: ContainerId) -> Result<(), StoreError> {
+        self.blocking(move |store| {
+            store.trash().take(&store.dir().join("containers").join(id.hex()))?;
+            store.forget(id);
+            Ok(())
+        })
+        .await
+    }
+
+    fn forget(&self, id: ContainerId) {
+        let layers = self.containers().remove(&id);
+        self.release_layers(&layers.unwrap_or_default());
+    }
+
+    fn make(&self, rootfs: &Rootfs, layers: &[Digest]) -> Result<(), StoreError> {
+        for path in [&rootfs.dir, &rootfs.work, &rootfs.target, &rootfs.upper] {
+            let made = DirBuilder::new().mode(0o700).create(path);
+            made.map_err(StoreError::io("create", path))?;
+        }
+        // The upper directory's owner and mode are those of the container's `/`.
+        let (_, model) = self.lower(layers)?;
+        like(&rootfs.upper, &model)
+    }
+}
+
+fn like(path: &Path, model: &Path) -> Result<(), StoreError> {
+    let found = std::fs::metadata(model).map_err(StoreError::io("read", model))?;
+    if (found.uid(), found.gid()) != (0, 0) {
+        std::os::unix::fs::chown(path, Some(found.uid()), Some(found.gid()))
+            .map_err(StoreError::io("set the owner of", path))?;
+    }
+    let mode = std::fs::Permissions::from_mode(found.mode() & 0o7777);
+    std::fs::set_permissions(path, mode).map_err(StoreError::io("set the mode of", path))
+}

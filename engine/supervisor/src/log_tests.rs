@@ -1,0 +1,91 @@
+//! Expected lines are dockerd 28.5's own.
+
+use super::*;
+use std::process::id;
+
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("tritium-log-{name}-{}", id()));
+        fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    fn open(&self, max_size: Option<u64>, max_file: Option<u32>) -> JsonLog {
+        JsonLog::open(Log { path: self.0.join("log"), max_size, max_file }).unwrap()
+    }
+
+    fn texts(&self, name: &str) -> Vec<String> {
+        let text = fs::read_to_string(self.0.join(name)).unwrap();
+        let parsed =
+            text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+        parsed.map(|value| value["log"].as_str().unwrap().to_owned()).collect()
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        fs::remove_dir_all(&self.0).unwrap();
+    }
+}
+
+#[test]
+fn time_is_printed_as_go_prints_it() {
+    assert_eq!(rfc3339(Duration::ZERO), "1970-01-01T00:00:00Z");
+    assert_eq!(rfc3339(Duration::new(951_782_400, 120_000_000)), "2000-02-29T00:00:00.12Z");
+    assert_eq!(rfc3339(Duration::new(1_764_000_000, 1)), "2025-11-24T16:00:00.000000001Z");
+    assert_eq!(rfc3339(Duration::new(4_102_444_799, 0)), "2099-12-31T23:59:59Z");
+}
+
+#[test]
+fn text_is_escaped_as_docker_escapes_it() {
+    let mut out = Vec::new();
+    escape(&mut out, b"a<b>&\t\"\\ \xe2\x80\xa8 \xff\xc3\xa9\r\x1b\x7f");
+    let expected = "a\\u003cb\\u003e\\u0026\\u0009\\\"\\\\ \\u2028 \\ufffdé\\r\\u001b\u{7f}";
+    assert_eq!(String::from_utf8(out).unwrap(), expected);
+}
+
+#[test]
+fn an_object_has_dockers_shape() {
+    let tail = tail(Stream::Stderr, SystemTime::UNIX_EPOCH + Duration::from_millis(1_500));
+    assert_eq!(tail, "\",\"stream\":\"stderr\",\"time\":\"1970-01-01T00:00:01.5Z\"}\n");
+}
+
+#[test]
+fn lines_come_out_whole_however_they_came_in() {
+    let scratch = Scratch::new("lines");
+    let mut log = scratch.open(None, None);
+    log.record(Stream::Stdout, b"on").unwrap();
+    log.record(Stream::Stderr, b"error\n").unwrap();
+    log.record(Stream::Stdout, b"e\n\ntwo\nlast").unwrap();
+    log.finish(Stream::Stdout).unwrap();
+    log.finish(Stream::Stderr).unwrap();
+    assert_eq!(scratch.texts("log"), ["error\n", "one\n", "\n", "two\n", "last"]);
+}
+
+#[test]
+fn a_long_line_becomes_several_objects_and_no_character_is_cut() {
+    let scratch = Scratch::new("long");
+    let mut log = scratch.open(None, None);
+    let line = format!("{}é{}\n", "x".repeat(LONGEST - 1), "y".repeat(10));
+    for piece in line.as_bytes().chunks(1_000) {
+        log.record(Stream::Stdout, piece).unwrap();
+    }
+    let texts = scratch.texts("log");
+    assert_eq!(texts.len(), 2);
+    assert_eq!(texts.concat(), line);
+}
+
+#[test]
+fn a_full_file_is_rotated_and_only_so_many_are_kept() {
+    let scratch = Scratch::new("rotate");
+    let mut log = scratch.open(Some(100), Some(3));
+    for number in 0..10 {
+        log.record(Stream::Stdout, format!("line {number}\n").as_bytes()).unwrap();
+    }
+    assert_eq!(scratch.texts("log"), ["line 8\n", "line 9\n"]);
+    assert_eq!(scratch.texts("log.1"), ["line 6\n", "line 7\n"]);
+    assert_eq!(scratch.texts("log.2"), ["line 4\n", "line 5\n"]);
+    assert!(!scratch.0.join("log.3").exists());
+}

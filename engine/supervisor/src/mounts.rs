@@ -1,0 +1,241 @@
+//! File systems and bind mounts, put together out of sight and then attached
+//! at places below the container's root.
+
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::CWD;
+use rustix::io::{Errno, Result};
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create,
+    fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
+};
+use std::path::Path;
+use tritium_supervisor::protocol::{Failure, Mount, MountKind, Propagation};
+use tritium_sys::mount::{Change, change};
+
+use crate::cgroups::Hierarchy;
+use crate::failure::{errno_of, sentence, with_message};
+use crate::inside::{self, Kind};
+
+/// Docker's hint behind "not a directory".
+pub(crate) const WRONG_TYPE: &str = ": Are you trying to mount a directory onto a file (or vice-versa)? \
+     Check if the specified host path exists and is the expected type";
+
+/// `MS_PRIVATE`, `MS_SLAVE` and `MS_SHARED` of linux/mount.h.
+const PRIVATE: u64 = 1 << 18;
+const SLAVE: u64 = 1 << 19;
+const SHARED: u64 = 1 << 20;
+
+/// A mount on its way: a bind's source is taken before the container's mount
+/// namespace is cut off from the host's, since a shared bind stays connected.
+#[derive(Debug)]
+pub(crate) struct Planned<'a> {
+    mount: &'a Mount,
+    tree: Option<OwnedFd>,
+}
+
+/// Takes the sources of all binds.
+pub(crate) fn plan(mounts: &[Mount]) -> std::result::Result<Vec<Planned<'_>>, Failure> {
+    mounts.iter().map(plan_one).collect()
+}
+
+fn plan_one(mount: &Mount) -> std::result::Result<Planned<'_>, Failure> {
+    let MountKind::Bind { source, recursive, propagation } = &mount.kind else {
+        return Ok(Planned { mount, tree: None });
+    };
+    let taken = clone_tree(CWD, source, *recursive)
+        .and_then(|tree| propagate(tree.as_fd(), *propagation).map(|()| tree));
+    match taken {
+        Ok(tree) => Ok(Planned { mount, tree: Some(tree) }),
+        Err(errno) => Err(refused(mount, "open", errno)),
+    }
+}
+
+/// Puts one planned mount at its place below `root`.
+pub(crate) fn place(
+    root: BorrowedFd<'_>,
+    planned: Planned<'_>,
+    hierarchies: &[Hierarchy],
+) -> std::result::Result<(), Failure> {
+    let Planned { mount, tree } = planned;
+    let fail = |step: &str| {
+        let step = step.to_owned();
+        move |errno| refused(mount, &step, errno)
+    };
+    let kind = match &tree {
+        Some(tree) => Kind::of(tree.as_fd()).map_err(fail("stat"))?,
+        None => Kind::Directory,
+    };
+    let existed =
+        inside::open(root, &inside::cleaned(&mount.destination), rustix::fs::OFlags::PATH);
+    let at =
+        inside::ensure(root, &mount.destination, kind).map_err(fail("create the mount point"))?;
+    if Kind::of(at.as_fd()).map_err(fail("stat the mount point"))? != kind {
+        return Err(refused(mount, "mount", Errno::NOTDIR));
+    }
+    let tree = match (&mount.kind, tree) {
+        (MountKind::Bind { recursive, .. }, Some(tree)) => {
+            restrict(tree.as_fd(), mount, *recursive).map_err(fail("set the flags"))?;
+            tree
+        }
+        (MountKind::Cgroup, _) => {
+            return crate::cgroups::show(at.as_fd(), mount, hierarchies).map_err(fail("mount"));
+        }
+        (MountKind::Tmpfs { data }, _) => {
+            let mode = existed
+                .ok()
+                .and_then(|place| rustix::fs::fstat(place).ok())
+                .map(|stat| stat.st_mode & 0o7777);
+            tmpfs(data, mode, flags(mount)).map_err(fail(&format!("mount tmpfs with {data}")))?
+        }
+        (kind, _) => special(kind, flags(mount)).map_err(fail("mount"))?,
+    };
+    attach(tree.as_fd(), at.as_fd()).map_err(fail("mount"))
+}
+
+fn special(kind: &MountKind, flags: MountAttrFlags) -> Result<OwnedFd> {
+    match kind {
+        MountKind::Proc => new("proc", &[], flags),
+        MountKind::Sysfs => new("sysfs", &[], flags),
+        MountKind::Mqueue => new("mqueue", &[], flags),
+        MountKind::Devpts => {
+            let options = [
+                ("newinstance", None),
+                ("ptmxmode", Some("0666")),
+                ("mode", Some("0620")),
+                ("gid", Some("5")),
+            ];
+            new("devpts", &options, flags)
+        }
+        MountKind::Cgroup | MountKind::Tmpfs { .. } | MountKind::Bind { .. } => Err(Errno::INVAL),
+    }
+}
+
+/// A new file system of this type, mounted nowhere yet.
+pub(crate) fn new(
+    kind: &str,
+    options: &[(&str, Option<&str>)],
+    flags: MountAttrFlags,
+) -> Result<OwnedFd> {
+    let context = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?;
+    for (key, value) in options {
+        match value {
+            Some(value) => fsconfig_set_string(&context, *key, *value)?,
+            None => fsconfig_set_flag(&context, *key)?,
+        }
+    }
+    fsconfig_create(&context)?;
+    fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, flags)
+}
+
+/// A tmpfs with options in mount(8)'s words. Without a mode among them it gets
+/// that of the directory it hides, as runc does it.
+fn tmpfs(data: &str, hidden: Option<u32>, mut flags: MountAttrFlags) -> Result<OwnedFd> {
+    let mode = hidden.map(|mode| format!("{mode:o}"));
+    let mut options = Vec::new();
+    if let Some(mode) = &mode {
+        options.push(("mode", Some(mode.as_str())));
+    }
+    for option in data.split(',').filter(|option| !option.is_empty()) {
+        let (remove, add) = match option {
+            "ro" => (MountAttrFlags::empty(), MountAttrFlags::MOUNT_ATTR_RDONLY),
+            "rw" => (MountAttrFlags::MOUNT_ATTR_RDONLY, MountAttrFlags::empty()),
+            "nosuid" => (MountAttrFlags::empty(), MountAttrFlags::MOUNT_ATTR_NOSUID),
+            "suid" => (MountAttrFlags::MOUNT_ATTR_NOSUID, MountAttrFlags::empty()),
+            "nodev" => (MountAttrFlags::empty(), MountAttrFlags::MOUNT_ATTR_NODEV),
+            "dev" => (MountAttrFlags::MOUNT_ATTR_NODEV, MountAttrFlags::empty()),
+            "noexec" => (MountAttrFlags::empty(), MountAttrFlags::MOUNT_ATTR_NOEXEC),
+            "exec" => (MountAttrFlags::MOUNT_ATTR_NOEXEC, MountAttrFlags::empty()),
+            "noatime" => (MountAttrFlags::empty(), MountAttrFlags::MOUNT_ATTR_NOATIME),
+            "strictatime" => (MountAttrFlags::empty(), MountAttrFlags::MOUNT_ATTR_STRICTATIME),
+            "nodiratime" => (MountAttrFlags::empty(), MountAttrFlags::MOUNT_ATTR_NODIRATIME),
+            "relatime" | "defaults" | "async" | "private" | "rprivate" | "slave" | "rslave" => {
+                continue;
+            }
+            option => {
+                options.push(
+                    option
+                        .split_once('=')
+                        .map_or((option, None), |(key, value)| (key, Some(value))),
+                );
+                continue;
+            }
+        };
+        flags = flags.difference(remove).union(add);
+    }
+    new("tmpfs", &options, flags)
+}
+
+/// A detached copy of what is mounted at `path` (the whole of it if
+/// `recursive`). An empty path means the file behind `at`.
+pub(crate) fn clone_tree(
+    at: BorrowedFd<'_>,
+    path: impl AsRef<Path>,
+    recursive: bool,
+) -> Result<OwnedFd> {
+    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_EMPTY_PATH;
+    flags.set(OpenTreeFlags::AT_RECURSIVE, recursive);
+    open_tree(at, path.as_ref(), flags)
+}
+
+/// Attaches a detached mount.
+pub(crate) fn attach(tree: BorrowedFd<'_>, place: BorrowedFd<'_>) -> Result<()> {
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    move_mount(tree, "", place, "", flags)
+}
+
+/// Makes the mount behind `tree` read-only.
+pub(crate) fn read_only(tree: BorrowedFd<'_>, recursive: bool) -> Result<()> {
+    let set = u64::from(MountAttrFlags::MOUNT_ATTR_RDONLY.bits());
+    change(tree, Change { set, recursive, ..Change::default() }).map_err(|error| errno_of(&error))
+}
+
+pub(crate) fn restrict(tree: BorrowedFd<'_>, mount: &Mount, recursive: bool) -> Result<()> {
+    let set = u64::from(flags(mount).bits());
+    if set == 0 {
+        return Ok(());
+    }
+    change(tree, Change { set, recursive, ..Change::default() }).map_err(|error| errno_of(&error))
+}
+
+fn propagate(tree: BorrowedFd<'_>, propagation: Propagation) -> Result<()> {
+    let (propagation, recursive) = match propagation {
+        Propagation::Private => (PRIVATE, false),
+        Propagation::Rprivate => (PRIVATE, true),
+        Propagation::Shared => (SHARED, false),
+        Propagation::Rshared => (SHARED, true),
+        Propagation::Slave => (SLAVE, false),
+        Propagation::Rslave => (SLAVE, true),
+    };
+    change(tree, Change { propagation, recursive, ..Change::default() })
+        .map_err(|error| errno_of(&error))
+}
+
+pub(crate) fn flags(mount: &Mount) -> MountAttrFlags {
+    let mut flags = MountAttrFlags::empty();
+    flags.set(MountAttrFlags::MOUNT_ATTR_RDONLY, mount.readonly);
+    flags.set(MountAttrFlags::MOUNT_ATTR_NOSUID, mount.nosuid);
+    flags.set(MountAttrFlags::MOUNT_ATTR_NODEV, mount.nodev);
+    flags.set(MountAttrFlags::MOUNT_ATTR_NOEXEC, mount.noexec);
+    flags
+}
+
+fn refused(mount: &Mount, step: &str, errno: Errno) -> Failure {
+    let source = match &mount.kind {
+        MountKind::Proc => "proc".to_owned(),
+        MountKind::Sysfs => "sysfs".to_owned(),
+        MountKind::Cgroup => "cgroup".to_owned(),
+        MountKind::Mqueue => "mqueue".to_owned(),
+        MountKind::Devpts => "devpts".to_owned(),
+        MountKind::Tmpfs { .. } => "tmpfs".to_owned(),
+        MountKind::Bind { source, .. } => source.display().to_string(),
+    };
+    let to = &mount.destination;
+    let hint = if errno == Errno::NOTDIR { WRONG_TYPE } else { "" };
+    let reason = sentence(errno);
+    let message = format!(
+        "error during container init: error mounting \"{source}\" to rootfs at \"{to}\": {step} {source}:{to}: {reason}{hint}"
+    );
+    with_message(format!("mount {to}"), errno, message)
+}

@@ -1,0 +1,192 @@
+//! The children's steps to `execve`, as straight lists.
+//!
+//! [`first`] makes the container and becomes its first process, [`further`]
+//! joins it. Both run in a child of the supervisor and end in `execve`; what
+//! they answer is why that did not come about.
+//!
+//! What must stay true: the host's files are touched before [`root::enter`]
+//! and the container's only through [`inside`](crate::inside) or after it.
+
+use nix::sched::{CloneFlags, setns, unshare};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{CWD, Mode, OFlags};
+use rustix::process::{Pid, PidfdFlags, pidfd_open, umask};
+use std::convert::Infallible;
+use tritium_supervisor::protocol::{
+    Failure, Launch, Mount, MountKind, Namespace, Process, Propagation,
+};
+
+use crate::channel::Speaker;
+use crate::failure::Step;
+use crate::{cgroups, devices, execute, mounts, root};
+
+/// Where Docker shows its reaper.
+const REAPER: &str = "/sbin/docker-init";
+
+/// Standard input, output and error of a process without a terminal.
+pub(crate) type Stdio = [OwnedFd; 3];
+
+/// Makes the container and executes its first process.
+pub(crate) fn first(
+    launch: &Launch,
+    network: Option<BorrowedFd<'_>>,
+    stdio: Option<&Stdio>,
+    speaker: &Speaker,
+) -> Result<Infallible, Failure> {
+    begin(&launch.process, stdio)?;
+    umask(Mode::empty());
+    join(launch, network)?;
+    let hierarchies = match launch.mounts.iter().any(|mount| mount.kind == MountKind::Cgroup) {
+        true => cgroups::hierarchies().step("read the control groups")?,
+        false => Vec::new(),
+    };
+    if launch.namespaces.cgroup == Namespace::New {
+        unshare(CloneFlags::CLONE_NEWCGROUP).step("unshare the cgroup namespace")?;
+    }
+    let reaper = reaper(launch);
+    let mut planned = mounts::plan(&launch.mounts)?;
+    planned.extend(mounts::plan(reaper.as_slice())?);
+    root::detach_from_host(launch)?;
+    let root = root::mount(&launch.rootfs)?;
+    for mount in planned {
+        mounts::place(root.as_fd(), mount, &hierarchies)?;
+    }
+    populate(launch, root.as_fd(), speaker)?;
+    for (key, value) in &launch.sysctls {
+        root::sysctl(key, value)?;
+    }
+    root::protect(root.as_fd(), &launch.readonly_paths)?;
+    root::mask(root.as_fd(), &launch.masked_paths)?;
+    root::make_cwd(root.as_fd(), &launch.process.cwd)?;
+    if launch.rootfs.readonly {
+        mounts::read_only(root.as_fd(), false).step("make the root read-only")?;
+    }
+    root::enter(root.as_fd())?;
+    name(launch)?;
+    umask(Mode::from_raw_mode(0o022));
+    let args = match launch.init {
+        true => [REAPER, "--"]
+            .into_iter()
+            .map(str::to_owned)
+            .chain(launch.process.args.iter().cloned())
+            .collect(),
+        false => launch.process.args.clone(),
+    };
+    execute::execute(&launch.process, &args, speaker)
+}
+
+/// Joins the container of the process behind `init` and executes one more.
+pub(crate) fn further(
+    process: &Process,
+    init: BorrowedFd<'_>,
+    stdio: Option<&Stdio>,
+    speaker: &Speaker,
+) -> Result<Infallible, Failure> {
+    begin(process, stdio)?;
+    // From here on the container's processes can see this one: it takes
+    // nothing along that is not theirs.
+    tritium_sys::fd::close_others(&[init, speaker.as_fd()])
+        .step("close the supervisor's descriptors")?;
+    let all = CloneFlags::CLONE_NEWNS
+        | CloneFlags::CLONE_NEWNET
+        | CloneFlags::CLONE_NEWIPC
+        | CloneFlags::CLONE_NEWUTS
+        | CloneFlags::CLONE_NEWCGROUP;
+    setns(init, all).step("join the container's namespaces")?;
+    if process.terminal {
+        let root = rustix::fs::open(
+            "/",
+            OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+            Mode::empty(),
+        );
+        devices::terminal(root.step("open /")?.as_fd(), process, speaker)?;
+    }
+    umask(Mode::from_raw_mode(0o022));
+    execute::execute(process, &process.args, speaker)
+}
+
+/// What needs the host's /proc, and the standard streams.
+fn begin(process: &Process, stdio: Option<&Stdio>) -> Result<(), Failure> {
+    rustix::process::setsid().step("setsid")?;
+    if let Some([input, output, error]) = stdio {
+        rustix::stdio::dup2_stdin(input).step("use standard input")?;
+        rustix::stdio::dup2_stdout(output).step("use standard output")?;
+        rustix::stdio::dup2_stderr(error).step("use standard error")?;
+    }
+    if let Some(score) = process.oom_score_adj {
+        let path = "/proc/self/oom_score_adj";
+        let file = rustix::fs::openat(CWD, path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty());
+        rustix::io::write(file.step("open oom_score_adj")?, score.to_string().as_bytes())
+            .step("write oom_score_adj")?;
+    }
+    Ok(())
+}
+
+/// Joins the namespaces that are somebody else's. The pid namespace is not
+/// among them: the supervisor has cloned this child into it.
+fn join(launch: &Launch, network: Option<BorrowedFd<'_>>) -> Result<(), Failure> {
+    let namespaces = &launch.namespaces;
+    for (namespace, flag, what) in [
+        (&namespaces.network, CloneFlags::CLONE_NEWNET, "network"),
+        (&namespaces.ipc, CloneFlags::CLONE_NEWIPC, "ipc"),
+        (&namespaces.uts, CloneFlags::CLONE_NEWUTS, "uts"),
+        (&namespaces.cgroup, CloneFlags::CLONE_NEWCGROUP, "cgroup"),
+    ] {
+        let step = format!("join the {what} namespace");
+        match (namespace, network) {
+            (Namespace::Of { pid }, _) => setns(pidfd_of(*pid).step(&step)?, flag).step(&step)?,
+            (Namespace::Given, Some(given)) => setns(given, flag).step(&step)?,
+            (Namespace::Given, None) => Err(rustix::io::Errno::BADF).step(&step)?,
+            (Namespace::New | Namespace::Host, _) => {}
+        }
+    }
+    if namespaces.network == Namespace::New {
+        tritium_sys::link::loopback_up().step("switch the loopback interface on")?;
+    }
+    Ok(())
+}
+
+/// A descriptor of process `pid`.
+pub(crate) fn pidfd_of(pid: i32) -> rustix::io::Result<OwnedFd> {
+    let pid = Pid::from_raw(pid).ok_or(rustix::io::Errno::SRCH)?;
+    pidfd_open(pid, PidfdFlags::empty())
+}
+
+/// Docker's `--init`: this very program, under the name that makes it a reaper.
+fn reaper(launch: &Launch) -> Option<Mount> {
+    launch.init.then(|| Mount {
+        kind: MountKind::Bind {
+            source: "/proc/self/exe".into(),
+            recursive: false,
+            propagation: Propagation::Private,
+        },
+        destination: REAPER.to_owned(),
+        readonly: true,
+        nosuid: true,
+        nodev: true,
+        noexec: false,
+    })
+}
+
+fn populate(launch: &Launch, root: BorrowedFd<'_>, speaker: &Speaker) -> Result<(), Failure> {
+    for device in &launch.devices {
+        devices::make(root, device)?;
+    }
+    devices::link(root)?;
+    if launch.process.terminal {
+        let slave = devices::terminal(root, &launch.process, speaker)?;
+        devices::console(root, slave.as_fd())?;
+    }
+    Ok(())
+}
+
+fn name(launch: &Launch) -> Result<(), Failure> {
+    if launch.namespaces.uts != Namespace::New {
+        return Ok(());
+    }
+    rustix::system::sethostname(launch.hostname.as_bytes()).step("sethostname")?;
+    if launch.domainname.is_empty() {
+        return Ok(());
+    }
+    rustix::system::setdomainname(launch.domainname.as_bytes()).step("setdomainname")
+}

@@ -1,0 +1,196 @@
+//! create, start, stop, kill, restart, rename, wait, rm: and their refusals.
+
+use crate::engine::{Engine, wait_for};
+
+#[test]
+fn a_container_is_created_started_stopped_and_removed() {
+    let engine = Engine::start();
+    let id = engine.ok(&["create", "--name", "web", "busybox", "sleep", "1000"]);
+    assert_eq!(id.len(), 64);
+    let state = || engine.ok(&["inspect", "-f", "{{.State.Status}}", "web"]);
+    assert_eq!(state(), "created");
+    assert_eq!(engine.ok(&["start", "web"]), "web");
+    assert_eq!(state(), "running");
+    let up = engine.ok(&["ps", "--format", "{{.Names}} {{.Image}} {{.Status}}"]);
+    assert!(up.starts_with("web busybox Up "), "{up}");
+    engine.ok(&["stop", "-t", "0", "web"]);
+    assert_eq!(
+        engine.ok(&["inspect", "-f", "{{.State.Status}} {{.State.ExitCode}}", "web"]),
+        "exited 137"
+    );
+    engine.ok(&["start", "web"]);
+    engine.ok(&["rename", "web", "shop"]);
+    let error = engine.fails(1, &["rm", "shop"]);
+    assert!(
+        error.contains("container is running: stop the container before removing or force remove"),
+        "{error}"
+    );
+    engine.ok(&["rm", "-f", "shop"]);
+    let error = engine.fails(1, &["inspect", "--type", "container", "shop"]);
+    assert!(error.contains("No such container: shop"), "{error}");
+}
+
+#[test]
+fn names_are_unique_and_ids_may_be_shortened() {
+    let engine = Engine::start();
+    let id = engine.ok(&["create", "--name", "one", "busybox"]);
+    let error = engine.fails(1, &["create", "--name", "one", "busybox"]);
+    assert!(
+        error.contains(&format!(
+            "Conflict. The container name \"/one\" is already in use by container \"{id}\""
+        )),
+        "{error}"
+    );
+    assert_eq!(engine.ok(&["inspect", "-f", "{{.Id}}", &id[..10]]), id);
+    assert_eq!(engine.ok(&["inspect", "-f", "{{.Name}}", "one"]), "/one");
+    let other = engine.ok(&["create", "busybox"]);
+    let name = engine.ok(&["inspect", "-f", "{{.Name}}", &other]);
+    assert!(name.contains('_'), "{name}");
+    let error = engine.fails(1, &["rename", &other, "one"]);
+    assert!(error.contains("is already in use"), "{error}");
+}
+
+#[test]
+fn wait_answers_with_the_exit_code_also_for_what_is_removed_at_its_end() {
+    let engine = Engine::start();
+    engine.ok(&[
+        "run",
+        "-d",
+        "--rm",
+        "--name",
+        "w",
+        "busybox",
+        "sh",
+        "-c",
+        "while [ ! -e /go ]; do sleep 0.02; done; exit 7",
+    ]);
+    let waiter =
+        engine.docker(&["wait", "w"]).stdout(std::process::Stdio::piped()).spawn().unwrap();
+    // The wait is registered when its socket is connected: let it get there.
+    wait_for("the waiter's connection", || {
+        let said = std::fs::read_to_string("/proc/net/unix").unwrap();
+        said.lines().filter(|line| line.ends_with(&engine.socket().display().to_string())).count()
+            > 1
+    });
+    engine.ok(&["exec", "w", "touch", "/go"]);
+    let said = waiter.wait_with_output().unwrap();
+    assert_eq!(String::from_utf8(said.stdout).unwrap(), "7\n");
+    wait_for("its removal", || engine.ok(&["ps", "-aq"]).is_empty());
+}
+
+#[test]
+fn a_signal_reaches_the_process_and_unknown_ones_are_refused() {
+    let engine = Engine::start();
+    let script = "trap 'echo got; exit 9' USR1; echo ready; while :; do sleep 0.02; done";
+    engine.ok(&["run", "-d", "--name", "s", "busybox", "sh", "-c", script]);
+    wait_for("the trap", || engine.ok(&["logs", "s"]).contains("ready"));
+    engine.ok(&["kill", "-s", "SIGUSR1", "s"]);
+    assert_eq!(engine.ok(&["wait", "s"]), "9");
+    assert_eq!(engine.ok(&["logs", "s"]), "ready\ngot");
+    let error = engine.fails(1, &["kill", "s"]);
+    assert!(error.contains("is not running"), "{error}");
+    engine.ok(&["start", "s"]);
+    let error = engine.fails(1, &["kill", "-s", "NOPE", "s"]);
+    assert!(error.contains("invalid signal: NOPE"), "{error}");
+}
+
+#[test]
+fn a_restart_policy_starts_it_again_until_its_count_is_used_up() {
+    let engine = Engine::start();
+    engine.ok(&[
+        "run",
+        "-d",
+        "--restart",
+        "on-failure:2",
+        "--name",
+        "r",
+        "busybox",
+        "sh",
+        "-c",
+        "echo x; exit 1",
+    ]);
+    wait_for("the last restart", || {
+        engine.ok(&["inspect", "-f", "{{.RestartCount}} {{.State.Status}}", "r"]) == "2 exited"
+    });
+    assert_eq!(engine.ok(&["logs", "r"]), "x\nx\nx");
+    engine.ok(&["run", "-d", "--restart", "always", "--name", "a", "busybox", "sleep", "1000"]);
+    let before = engine.ok(&["inspect", "-f", "{{.State.Pid}}", "a"]);
+    engine.ok(&["exec", "a", "kill", "-9", "-1"]);
+    engine.ok(&["restart", "-t", "0", "a"]);
+    assert_ne!(engine.ok(&["inspect", "-f", "{{.State.Pid}}", "a"]), before);
+    engine.ok(&["stop", "-t", "0", "a"]);
+    assert_eq!(engine.ok(&["inspect", "-f", "{{.State.Status}}", "a"]), "exited");
+}
+
+#[test]
+fn pause_freezes_and_unpause_lets_go_on() {
+    let engine = Engine::start();
+    engine.ok(&[
+        "run",
+        "-d",
+        "--name",
+        "p",
+        "busybox",
+        "sh",
+        "-c",
+        "while :; do echo x; sleep 0.01; done",
+    ]);
+    engine.ok(&["pause", "p"]);
+    assert_eq!(
+        engine.ok(&["inspect", "-f", "{{.State.Status}} {{.State.Paused}}", "p"]),
+        "paused true"
+    );
+    let lines = engine.ok(&["logs", "p"]).lines().count();
+    let error = engine.fails(1, &["exec", "p", "true"]);
+    assert!(error.contains("is paused, unpause the container before exec"), "{error}");
+    assert_eq!(engine.ok(&["logs", "p"]).lines().count(), lines);
+    engine.ok(&["unpause", "p"]);
+    wait_for("more output", || engine.ok(&["logs", "p"]).lines().count() > lines);
+    engine.ok(&["pause", "p"]);
+    engine.ok(&["rm", "-f", "p"]);
+}
+
+#[test]
+fn top_shows_the_containers_processes_and_nothing_else() {
+    let engine = Engine::start();
+    engine.ok(&["run", "-d", "--name", "t", "busybox", "sleep", "1234"]);
+    let said = engine.ok(&["top", "t"]);
+    let lines: Vec<&str> = said.lines().collect();
+    assert_eq!(lines.len(), 2, "{said}");
+    assert!(lines[0].starts_with("UID") && lines[1].ends_with("sleep 1234"), "{said}");
+    assert!(engine.ok(&["top", "t", "-o", "pid,comm"]).contains("sleep"));
+}
+
+#[test]
+fn events_tell_a_containers_life_in_dockers_words() {
+    let engine = Engine::start();
+    engine.ok(&["run", "--rm", "--name", "e", "busybox", "true"]);
+    let said = engine.ok(&[
+        "events",
+        "--since",
+        "0",
+        "--until",
+        "0s",
+        "--filter",
+        "container=e",
+        "--format",
+        "{{.Action}}",
+    ]);
+    assert_eq!(said, "create\nattach\nstart\ndie\ndestroy");
+}
+
+#[test]
+fn list_filters_find_what_they_name() {
+    let engine = Engine::start();
+    engine.ok(&["create", "--name", "a", "--label", "tier=web", "busybox"]);
+    engine.ok(&["run", "-d", "--name", "b", "--label", "tier=db", "busybox", "sleep", "1000"]);
+    let names =
+        |filter: &str| engine.ok(&["ps", "-a", "--filter", filter, "--format", "{{.Names}}"]);
+    assert_eq!(names("label=tier=web"), "a");
+    assert_eq!(names("label=tier"), "b\na");
+    assert_eq!(names("status=running"), "b");
+    assert_eq!(names("status=created"), "a");
+    assert_eq!(names("name=^b$"), "b");
+    assert_eq!(names("ancestor=busybox"), "b\na");
+    engine.fails(1, &["ps", "--filter", "nonsense=1"]);
+}

@@ -1,0 +1,16 @@
+//! Tritium as a user meets it: the real docker CLI against a real engine.
+//!
+//! Needs root, a kernel, and the programs that `make test` builds; each test
+//! starts an engine of its own and leaves nothing behind (its `Drop` counts).
+#![expect(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
+
+mod bad_input;
+mod crash;
+mod engine;
+mod exec;
+mod lifecycle;
+mod logs;
+mod network;
+mod run;
+mod streams;
+mod tenants;

@@ -1,0 +1,156 @@
+//! attach, stdin, hijacked connections, large streams.
+
+use crate::engine::{Engine, slow, wait_for};
+use std::{
+    io::{Read, Write},
+    os::unix::net::UnixStream,
+    process::Stdio,
+    time::Duration,
+};
+
+#[test]
+fn input_is_passed_on_and_its_end_too() {
+    let engine = Engine::start();
+    assert_eq!(
+        engine.fed(&["run", "-i", "--rm", "busybox", "cat"], b"some\0bytes\n").out,
+        "some\0bytes\n"
+    );
+    assert_eq!(engine.fed(&["run", "-i", "--rm", "busybox", "wc", "-c"], b"").out.trim(), "0");
+}
+
+#[test]
+fn a_gibibyte_goes_through_unharmed() {
+    let engine = Engine::start();
+    // Under emulation a gibibyte takes minutes; the path is the same.
+    let size: u64 = if slow() { 16 << 20 } else { 1 << 30 };
+    let mut child = engine
+        .docker(&["run", "-i", "--rm", "--log-driver", "none", "busybox", "cat"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut input = child.stdin.take().unwrap();
+    let block: Vec<u8> = (0..1 << 16).map(|i: u32| (i % 251) as u8).collect();
+    let sent = block.clone();
+    let writer = std::thread::spawn(move || {
+        for _ in 0..size / sent.len() as u64 {
+            input.write_all(&sent).unwrap();
+        }
+    });
+    let mut output = child.stdout.take().unwrap();
+    let mut got = vec![0; block.len()];
+    for _ in 0..size / block.len() as u64 {
+        output.read_exact(&mut got).unwrap();
+        assert!(got == block, "the bytes have changed on their way");
+    }
+    assert_eq!(output.read(&mut got).unwrap(), 0);
+    writer.join().unwrap();
+    assert!(child.wait().unwrap().success());
+}
+
+#[test]
+fn attach_gives_back_what_is_typed_and_the_detach_keys_leave_it_running() {
+    let engine = Engine::start();
+    engine.ok(&["run", "-dit", "--name", "t", "busybox", "cat"]);
+    let request = "POST /v1.51/containers/t/attach?stream=1&stdin=1&stdout=1&detachKeys=ctrl-a,x HTTP/1.1\r\n\
+                   Host: d\r\nUpgrade: tcp\r\nConnection: Upgrade\r\n\r\n";
+    let mut stream = UnixStream::connect(engine.socket()).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    stream.write_all(request.as_bytes()).unwrap();
+    let head = read_head(&mut stream);
+    assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+    assert!(head.contains("application/vnd.docker.raw-stream"), "{head}");
+    stream.write_all(b"hello\n").unwrap();
+    let mut echo = [0; 14];
+    stream.read_exact(&mut echo).unwrap();
+    assert_eq!(&echo, b"hello\r\nhello\r\n");
+    stream.write_all(b"\x01x").unwrap();
+    let mut rest = Vec::new();
+    stream.read_to_end(&mut rest).unwrap();
+    assert_eq!(engine.ok(&["inspect", "-f", "{{.State.Running}}", "t"]), "true");
+}
+
+/// The answer's head, byte by byte, so that nothing of the stream is swallowed.
+fn read_head(stream: &mut UnixStream) -> String {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).unwrap();
+        head.push(byte[0]);
+    }
+    String::from_utf8(head).unwrap()
+}
+
+#[test]
+fn both_framings_are_spoken() {
+    let engine = Engine::start();
+    for (version, kind) in [("v1.51", "multiplexed-stream"), ("v1.41", "raw-stream")] {
+        engine.ok(&[
+            "create",
+            "--name",
+            version,
+            "busybox",
+            "sh",
+            "-c",
+            "echo out; sleep 0.1; echo err >&2",
+        ]);
+        let request = format!(
+            "POST /{version}/containers/{version}/attach?stream=1&stdout=1&stderr=1 HTTP/1.1\r\nHost: d\r\nUpgrade: tcp\r\nConnection: Upgrade\r\n\r\n"
+        );
+        let mut stream = UnixStream::connect(engine.socket()).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        stream.write_all(request.as_bytes()).unwrap();
+        let head = read_head(&mut stream);
+        assert!(head.starts_with("HTTP/1.1 101 UPGRADED\r\n"), "{head}");
+        assert!(head.contains(&format!("application/vnd.docker.{kind}")), "{head}");
+        engine.ok(&["start", version]);
+        let mut frames = Vec::new();
+        stream.read_to_end(&mut frames).unwrap();
+        assert_eq!(frames, b"\x01\0\0\0\0\0\0\x04out\n\x02\0\0\0\0\0\0\x04err\n");
+    }
+}
+
+#[test]
+fn an_old_client_without_upgrade_gets_the_bare_bytes() {
+    let engine = Engine::start();
+    engine.ok(&["create", "--name", "o", "busybox", "echo", "x"]);
+    let mut stream = UnixStream::connect(engine.socket()).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    stream
+        .write_all(b"POST /v1.24/containers/o/attach?stream=1&stdout=1 HTTP/1.1\r\nHost: d\r\n\r\n")
+        .unwrap();
+    let head = read_head(&mut stream);
+    assert!(head.contains(" 200 OK\r\n") && !head.to_lowercase().contains("chunked"), "{head}");
+    engine.ok(&["start", "o"]);
+    let mut frames = Vec::new();
+    stream.read_to_end(&mut frames).unwrap();
+    assert_eq!(frames, b"\x01\0\0\0\0\0\0\x02x\n");
+}
+
+#[test]
+fn a_client_that_hangs_up_harms_nobody() {
+    let engine = Engine::start();
+    engine.ok(&[
+        "run",
+        "-dit",
+        "--name",
+        "h",
+        "busybox",
+        "sh",
+        "-c",
+        "while :; do echo tick; sleep 0.01; done",
+    ]);
+    for _ in 0..20 {
+        let mut stream = UnixStream::connect(engine.socket()).unwrap();
+        stream
+            .write_all(b"POST /v1.51/containers/h/attach?stream=1&stdin=1&stdout=1 HTTP/1.1\r\nHost: d\r\nUpgrade: tcp\r\nConnection: Upgrade\r\n\r\n")
+            .unwrap();
+        read_head(&mut stream);
+    }
+    let lines = || engine.ok(&["logs", "h"]).lines().count();
+    let before = lines();
+    wait_for("the container to go on", || lines() > before + 10);
+    let open = || std::fs::read_dir(format!("/proc/{}/fd", engine.pid())).unwrap().count();
+    let idle = open();
+    wait_for("the engine to close what the clients left", || open() <= idle);
+}

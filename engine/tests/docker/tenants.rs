@@ -1,0 +1,132 @@
+//! Two tenants on one host: each sees a Docker host of its own.
+
+use crate::engine::{Engine, wait_for};
+use std::path::PathBuf;
+
+fn with_tenant(name: &str, pool: &str) -> (Engine, PathBuf) {
+    let engine = Engine::with(&["--address-pool", pool]);
+    let said = engine.tritium(&["tenant", "create", name]);
+    assert_eq!(said.code, 0, "{said:?}");
+    let socket = engine.dir.join(format!("run/tenants/{name}.sock"));
+    wait_for("the tenant's socket", || socket.exists());
+    (engine, socket)
+}
+
+fn at(engine: &Engine, socket: &PathBuf, arguments: &[&str]) -> crate::engine::Said {
+    engine.docker_at(socket, arguments).output().unwrap().into()
+}
+
+fn sample(engine: &Engine, socket: &PathBuf) {
+    let tar = std::env::var("TRITIUM_SAMPLE")
+        .unwrap_or_else(|_| concat!(env!("CARGO_MANIFEST_DIR"), "/../target/sample.tar").into());
+    let said = at(engine, socket, &["import", "-c", "CMD [\"sh\"]", &tar, "busybox"]);
+    assert_eq!(said.code, 0, "{said:?}");
+}
+
+#[test]
+fn a_tenant_sees_neither_the_others_containers_nor_its_images() {
+    let (engine, socket) = with_tenant("team", "10.204.0.0/16");
+    engine.ok(&["run", "-d", "--name", "web", "busybox", "sleep", "1000"]);
+    let id = engine.ok(&["inspect", "-f", "{{.Id}}", "web"]);
+    assert_eq!(at(&engine, &socket, &["ps", "-aq"]).out, "");
+    assert_eq!(at(&engine, &socket, &["images", "-q"]).out, "");
+    for reference in ["web", id.as_str(), &id[..12]] {
+        for verb in ["inspect", "logs", "stop", "rm", "start", "kill", "top"] {
+            let said = at(&engine, &socket, &[verb, reference]);
+            assert_ne!(said.code, 0, "{verb}");
+            let text = said.err.to_lowercase();
+            assert!(text.contains("no such"), "{verb}: {said:?}");
+        }
+        let said = at(&engine, &socket, &["exec", reference, "true"]);
+        assert!(said.err.contains("No such container"), "{said:?}");
+    }
+    sample(&engine, &socket);
+    // The same name is free for every tenant.
+    assert_eq!(
+        at(&engine, &socket, &["run", "-d", "--name", "web", "busybox", "sleep", "1000"]).code,
+        0
+    );
+    assert_eq!(engine.ok(&["ps", "-q"]).lines().count(), 1);
+    assert_eq!(at(&engine, &socket, &["rm", "-f", "web"]).code, 0);
+    assert_eq!(engine.ok(&["ps", "-q"]).lines().count(), 1);
+}
+
+#[test]
+fn a_tenant_cannot_reach_out_of_its_containers() {
+    let (engine, socket) = with_tenant("team", "10.205.0.0/16");
+    sample(&engine, &socket);
+    for option in [
+        ["--privileged", "--rm"],
+        ["--network=host", "--rm"],
+        ["--pid=host", "--rm"],
+        ["--cap-add=SYS_ADMIN", "--rm"],
+        ["-v=/:/host", "--rm"],
+        ["--device=/dev/null", "--rm"],
+        ["--security-opt=seccomp=unconfined", "--rm"],
+    ] {
+        let said = at(&engine, &socket, &["run", option[0], option[1], "busybox", "true"]);
+        assert_eq!(said.code, 125, "{option:?} {said:?}");
+        assert!(said.err.contains("tenant team may not use"), "{option:?} {said:?}");
+    }
+    let said = at(&engine, &socket, &["run", "--rm", "busybox", "echo", "ok"]);
+    assert_eq!(said.out, "ok\n", "{said:?}");
+}
+
+#[test]
+fn the_guard_keeps_tenants_apart_on_every_local_address() {
+    let (engine, socket) = with_tenant("team", "10.206.0.0/16");
+    sample(&engine, &socket);
+    let serve = "while :; do echo pong | nc -l -p 80; done";
+    engine.ok(&["run", "-d", "--name", "a", "busybox", "sh", "-c", serve]);
+    let address = engine.ok(&["inspect", "-f", "{{.NetworkSettings.IPAddress}}", "a"]);
+    let ask = ["nc", "-w", "2", address.as_str(), "80"];
+    wait_for("an answer to its own tenant", || {
+        engine.said(&[&["run", "--rm", "busybox"], &ask[..]].concat()).out == "pong\n"
+    });
+    let said =
+        at(&engine, &socket, &[&["run", "--rm", "--name", "probe", "busybox"], &ask[..]].concat());
+    assert_ne!(said.code, 0, "{said:?}");
+    assert_eq!(said.out, "", "{said:?}");
+    let denials = engine.tritium(&["denials"]);
+    assert!(denials.out.contains("team") && denials.out.contains("connect"), "{denials:?}");
+}
+
+#[test]
+fn raw_sockets_devices_and_sysctls_are_refused_unless_asked_for() {
+    let engine = Engine::start();
+    let raw = |options: &[&str]| {
+        let mut arguments = vec!["run", "--rm", "--network", "none"];
+        arguments.extend(options);
+        // busybox arping opens a packet socket.
+        arguments.extend(["busybox", "arping", "-c", "1", "-I", "lo", "127.0.0.1"]);
+        engine.said(&arguments)
+    };
+    assert!(raw(&[]).err.contains("Operation not permitted"), "{:?}", raw(&[]));
+    assert!(!raw(&["--cap-add", "NET_RAW"]).err.contains("Operation not permitted"));
+    let node = "mknod /x b 7 0 && dd if=/x of=/dev/null count=1";
+    let said = engine.said(&["run", "--rm", "busybox", "sh", "-c", node]);
+    assert!(said.err.contains("Operation not permitted"), "{said:?}");
+    engine.ok(&["run", "--rm", "busybox", "dd", "if=/dev/zero", "of=/dev/null", "count=1"]);
+}
+
+#[test]
+fn security_options_name_what_is_in_force() {
+    let engine = Engine::start();
+    let options = engine.ok(&["info", "-f", "{{json .SecurityOptions}}"]);
+    assert!(options.contains("name=seccomp,profile=builtin"), "{options}");
+    assert!(options.contains("tritium"), "{options}");
+}
+
+#[test]
+fn tenants_are_listed_removed_and_nobody_elses_business() {
+    let (engine, socket) = with_tenant("team", "10.207.0.0/16");
+    assert!(engine.tritium(&["tenant", "ls"]).out.contains("team"));
+    assert_ne!(engine.tritium(&["tenant", "create", "team"]).code, 0);
+    assert_ne!(engine.tritium(&["tenant", "create", "../evil"]).code, 0);
+    sample(&engine, &socket);
+    assert_eq!(at(&engine, &socket, &["create", "--name", "x", "busybox"]).code, 0);
+    assert_ne!(engine.tritium(&["tenant", "rm", "team"]).code, 0);
+    assert_eq!(at(&engine, &socket, &["rm", "x"]).code, 0);
+    assert_eq!(engine.tritium(&["tenant", "rm", "team"]).code, 0);
+    wait_for("the socket to go", || !socket.exists());
+}
