@@ -61,7 +61,7 @@ pub(crate) fn first(
     }
     populate(launch, root.as_fd(), speaker)?;
     for (key, value) in &launch.sysctls {
-        root::sysctl(key, value)?;
+        root::sysctl(key, value, speaker)?;
     }
     root::protect(root.as_fd(), &launch.readonly_paths)?;
     root::mask(root.as_fd(), &launch.masked_paths)?;
