@@ -16,6 +16,8 @@ const LONGEST: usize = 16 << 10;
 /// One message of a child.
 #[derive(Debug)]
 pub(crate) enum Word {
+    /// The container's root mount, to be held until nobody waits any more.
+    Root(OwnedFd),
     /// The master of its terminal.
     Terminal(OwnedFd),
     /// All is done but `execve`.
@@ -46,6 +48,10 @@ impl AsFd for Speaker {
 }
 
 impl Speaker {
+    pub(crate) fn root(&self, mount: BorrowedFd<'_>) -> Result<()> {
+        packet::send(self.0.as_fd(), b"R", &[mount])
+    }
+
     pub(crate) fn terminal(&self, master: BorrowedFd<'_>) -> Result<()> {
         packet::send(self.0.as_fd(), b"T", &[master])
     }
@@ -77,6 +83,7 @@ impl Listener {
             return Ok(None);
         };
         match (bytes.split_first(), fds.pop()) {
+            (Some((b'R', [])), Some(mount)) => Ok(Some(Word::Root(mount))),
             (Some((b'T', [])), Some(master)) => Ok(Some(Word::Terminal(master))),
             (Some((b'X', [])), None) => Ok(Some(Word::Executing)),
             (Some((b'F', json)), None) => serde_json::from_slice(json)

@@ -53,6 +53,7 @@ pub(crate) fn first(
     let planned = mounts::plan(&launch.mounts)?;
     root::detach_from_host(launch)?;
     let root = root::mount(&launch.rootfs)?;
+    speaker.root(root.as_fd()).step("hand the root out")?;
     for mount in planned {
         mounts::place(root.as_fd(), mount, &hierarchies)?;
     }
