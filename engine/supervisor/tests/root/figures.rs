@@ -101,7 +101,7 @@ fn a_gibibyte_through_standard_output() {
         fs::write(bench.top.join("layers/base/lines"), lines).unwrap();
         let path = bench.top.join("log");
         bench.launch.log =
-            logged.then(|| Log { path, max_size: Some(100 << 20), max_file: Some(2) });
+            logged.then_some(Log { path, max_size: Some(100 << 20), max_file: Some(2) });
         let begun = Instant::now();
         bench.send_launch(Vec::new());
         bench.engine().hear();
