@@ -21,6 +21,8 @@ const LONGEST: usize = 16 << 10;
 /// One message of a child.
 #[derive(Debug)]
 pub(crate) enum Word {
+    /// The container's root mount, to be held until nobody waits any more.
+    Root(OwnedFd),
     /// The master of its terminal.
     Terminal(OwnedFd),
     /// All is done but `execve`.
@@ -51,6 +53,10 @@ impl AsFd for Speaker {
 }
 
 impl Speaker {
+    pub(crate) fn root(&self, mount: BorrowedFd<'_>) -> Result<()> {
+        packet::send(self.0.as_fd(), b"R", &[mount])
+    }
+
     pub(crate) fn terminal(&self, master: BorrowedFd<'_>) -> Result<()> {
         packet::send(self.0.as_fd(), b"T", &[master])
     }
@@ -107,6 +113,7 @@ impl Listener {
 
     fn word(bytes: Option<(&u8, &[u8])>, fd: Option<OwnedFd>) -> Result<Word> {
         match (bytes, fd) {
+            (Some((b'R', [])), Some(mount)) => Ok(Word::Root(mount)),
             (Some((b'T', [])), Some(master)) => Ok(Word::Terminal(master)),
             (Some((b'X', [])), None) => Ok(Word::Executing),
             (Some((b'F', json)), None) => {
