@@ -213,7 +213,7 @@ fn count(row: *mut Row, nanos: u64) {
 
 /// Takes a free row for a call seen for the first time. Where two CPUs do so
 /// at once, the map of owners decides, and the other's row goes back.
-#[inline(never)]
+#[inline(always)]
 fn new_row(watched: *mut Watched, slot: u32, number: u32) -> Option<u32> {
     let key = RowKey { slot, number };
     let row = FREE_ROWS.pop().ok().flatten()?;
