@@ -203,11 +203,11 @@ fn record(watched: *mut Watched, slot: u32, number: u32, nanos: u64) {
 
 #[inline(always)]
 fn count(row: *mut Row, nanos: u64) {
-    let slot = bucket::slot_of(nanos) & (bucket::SLOTS - 1);
+    let slot = kernel::modulo_512(bucket::slot_of(nanos));
     // SAFETY: `row` points to a value of the map, and `slot` is inside its array.
     unsafe {
         kernel::add(&raw mut (*row).nanos, nanos);
-        kernel::add(&raw mut (*row).buckets[slot], 1);
+        kernel::add((&raw mut (*row).buckets).cast::<u64>().add(slot), 1);
     }
 }
 
