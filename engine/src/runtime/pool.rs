@@ -77,7 +77,7 @@ impl Pool {
                     taken.notified().await;
                 }
             };
-            drop(stopping.run_until_cancelled(refill).await);
+            stopping.run_until_cancelled(refill).await;
             if let Some(pool) = weak.upgrade() {
                 pool.lock().clear();
             }
