@@ -18,7 +18,10 @@ use crate::{
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, listen, socket_with};
 use std::{
     fs, io,
-    os::{fd::OwnedFd, unix::fs::DirBuilderExt as _},
+    os::{
+        fd::{AsRawFd as _, OwnedFd},
+        unix::fs::DirBuilderExt as _,
+    },
     path::Path,
     sync::Arc,
 };
@@ -169,13 +172,23 @@ pub(super) const EXIT: &str = "exit.json";
 fn listen_at(directory: &Path) -> io::Result<OwnedFd> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
     remove_file(&directory.join(EXIT))?;
-    let path = directory.join(SOCKET);
-    remove_file(&path)?;
+    remove_file(&directory.join(SOCKET))?;
     let socket =
         socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
-    bind(&socket, &SocketAddrUnix::new(&path)?)?;
+    let (_open, address) = address(directory)?;
+    bind(&socket, &address)?;
     listen(&socket, 16)?;
     Ok(socket)
+}
+
+/// The address of the socket in a run directory, through a descriptor: a path
+/// of 108 bytes would not fit. Good for as long as the descriptor is open.
+pub(super) fn address(directory: &Path) -> io::Result<(OwnedFd, SocketAddrUnix)> {
+    use rustix::fs::{Mode, OFlags};
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let open = rustix::fs::open(directory, flags, Mode::empty())?;
+    let address = SocketAddrUnix::new(format!("/proc/self/fd/{}/{SOCKET}", open.as_raw_fd()))?;
+    Ok((open, address))
 }
 
 /// Removes a file that may not be there.

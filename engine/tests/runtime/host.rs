@@ -42,7 +42,9 @@ pub(crate) struct Host {
 fn supervisor() -> PathBuf {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let built = "target/x86_64-unknown-linux-gnu/supervisor/tritium-supervisor";
-    let given = std::env::var_os("TRITIUM_BIN").map(|dir| Path::new(&dir).join("tritium-supervisor"));
+    let given = std::env::var_os("TRITIUM_SUPERVISOR").map(PathBuf::from).or_else(|| {
+        std::env::var_os("TRITIUM_BIN").map(|dir| Path::new(&dir).join("tritium-supervisor"))
+    });
     let path = given.unwrap_or_else(|| workspace.join(built));
     assert!(
         path.exists(),
@@ -180,8 +182,7 @@ impl Host {
     /// Every directory of this runtime in any hierarchy.
     pub(crate) fn groups(&self) -> BTreeSet<PathBuf> {
         let mut found = BTreeSet::new();
-        let hierarchies = fs::read_dir("/sys/fs/cgroup").unwrap().flatten().map(|it| it.path());
-        for root in hierarchies.chain([PathBuf::from("/sys/fs/cgroup")]) {
+        for root in roots() {
             let Ok(entries) = fs::read_dir(root.join(&self.cgroup)) else { continue };
             found.extend(entries.flatten().map(|it| it.path()).filter(|path| path.is_dir()));
         }
@@ -212,10 +213,10 @@ impl Drop for Host {
                 drop(fs::write(group.join("cgroup.kill"), "1"));
                 let procs = fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default();
                 for pid in procs.lines().filter_map(|pid| pid.parse().ok()) {
-                    drop(nix::sys::signal::kill(
-                        nix::unistd::Pid::from_raw(pid),
-                        nix::sys::signal::SIGKILL,
-                    ));
+                    // Not the runtime's own thread that starts supervisors.
+                    if pid != std::process::id().cast_signed() {
+                        kill(pid);
+                    }
                 }
                 drop(fs::remove_dir(group));
             }
@@ -224,11 +225,23 @@ impl Drop for Host {
             }
             std::thread::sleep(Duration::from_millis(10));
         }
-        let hierarchies = fs::read_dir("/sys/fs/cgroup").unwrap().flatten().map(|it| it.path());
-        for root in hierarchies.chain([PathBuf::from("/sys/fs/cgroup")]) {
-            drop(fs::remove_dir(root.join(&self.cgroup)));
+        // The thread that starts supervisors is in them until it has ended.
+        for _ in 0..200 {
+            let own: Vec<PathBuf> =
+                roots().map(|root| root.join(&self.cgroup)).filter(|dir| dir.exists()).collect();
+            own.iter().for_each(|dir| drop(fs::remove_dir(dir)));
+            if own.is_empty() {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(10));
         }
     }
+}
+
+/// Of every hierarchy.
+fn roots() -> impl Iterator<Item = PathBuf> {
+    let mounted = fs::read_dir("/sys/fs/cgroup").unwrap().flatten().map(|it| it.path());
+    mounted.chain([PathBuf::from("/sys/fs/cgroup")])
 }
 
 async fn start(dir: &TempDir, cgroup: &str, ready: usize, tracker: &TaskTracker) -> Runtime {
@@ -307,5 +320,13 @@ pub(crate) async fn wait_for(what: &str, mut so: impl FnMut() -> bool) {
     while !so() {
         assert!(tokio::time::Instant::now() < deadline, "waited in vain for {what}");
         tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// Kills a process that may have gone already.
+pub(crate) fn kill(pid: i32) {
+    match nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::SIGKILL) {
+        Ok(()) | Err(nix::errno::Errno::ESRCH) => {}
+        Err(error) => panic!("cannot kill {pid}: {error}"),
     }
 }

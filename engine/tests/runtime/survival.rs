@@ -1,6 +1,6 @@
 //! Engines go, containers stay.
 
-use crate::host::{Host, exec, new_id, quiet, within};
+use crate::host::{Host, exec, kill, new_id, quiet, within};
 use std::time::Instant;
 use tritium_engine::runtime::{Adopted, Running};
 
@@ -121,10 +121,15 @@ async fn strangers_are_swept_away_and_known_ones_are_not() {
 async fn a_parked_supervisor_that_was_killed_is_not_used() {
     let host = Host::new().await;
     crate::host::wait_for("the pool", || host.runtime.parked() == 2).await;
+    let me = std::process::id().cast_signed();
+    let mut pids: Vec<i32> = Vec::new();
     for group in host.groups() {
         let procs = std::fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default();
-        procs.lines().filter_map(|pid| pid.parse().ok()).for_each(kill);
+        pids.extend(procs.lines().filter_map(|pid| pid.parse::<i32>().ok()).filter(|it| *it != me));
     }
+    assert!(!pids.is_empty());
+    pids.iter().copied().for_each(kill);
+    crate::host::wait_for("them to die", || !pids.iter().copied().any(is_alive)).await;
     let (output, exit) = host.run(&["echo", "up"], &quiet()).await;
     assert_eq!((output.as_str(), exit.code), ("up\n", 0));
 }
@@ -151,8 +156,4 @@ fn parent(pid: i32) -> i32 {
 fn is_alive(pid: i32) -> bool {
     std::fs::read_to_string(format!("/proc/{pid}/stat"))
         .is_ok_and(|stat| !stat.rsplit_once(')').unwrap().1.starts_with(" Z"))
-}
-
-fn kill(pid: i32) {
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::SIGKILL).unwrap();
 }
