@@ -118,7 +118,7 @@ async fn what_was_asked_for_is_seen_inside() {
         ..Config::default()
     };
     let script = "echo $A; id -u; id -g; cat /etc/hosts; while read k v; do case $k in CapBnd:) \
-                  echo $v;; Seccomp:) echo $v;; esac; done < /proc/self/status; echo > /x || echo ro; \
+                  echo $v;; Seccomp:) echo $v;; esac; done < /proc/self/status; (echo > /x) 2>/dev/null || echo ro; \
                   while read a m t o r; do [ $m = /t ] && echo $o; done < /proc/mounts; true";
     let (output, exit) = host.run_with(&["sh", "-c", script], &asked, config).await;
     let lines: Vec<&str> = output.lines().collect();
