@@ -116,11 +116,6 @@ impl Output {
         open.any(|index| !self.may_read(index))
     }
 
-    /// Whether [`rest`](Self::rest) would free anything.
-    pub(crate) fn holds_memory(&self) -> bool {
-        self.buffer.capacity() > 0
-    }
-
     /// Frees what a quiet container does not need.
     pub(crate) fn rest(&mut self) {
         self.buffer = Vec::new();

@@ -11,13 +11,14 @@
 //! - [`fd`][]: `close_range(2)` as a fresh child needs it.
 //! - [`signal`][]: setting every disposition back to its default; any signal by pidfd.
 //! - [`link`][]: switching a network interface on.
-//! - [`memory`][]: asking the allocator to keep little.
+//! - [`bpf`][]: linking a program to a control group, and pinning the link.
+//! - [`memory`][]: keeping few pages.
 //!
 //! What must stay true: a function here takes and returns owned or borrowed
 //! descriptors, makes one system call, and is safe because it checks its
 //! condition, not because its caller promises it.
 //!
-//! Who may use it: `runtime` and `network` of the engine, and the supervisor.
+//! Who may use it: `runtime` and `network` of the engine, the supervisor, and probes.
 #![warn(missing_docs)]
 
 pub mod bpf;

@@ -18,7 +18,7 @@ fn a_read_only_root_takes_no_write_and_a_tmpfs_on_it_does() {
     );
     bench.launch.rootfs.readonly = true;
     bench.launch.mounts.push(mount(MountKind::Tmpfs { data: "size=1m".to_owned() }, "/scratch"));
-    assert_eq!(out(&mut bench), "touch: /no: Read-only file system\n755\nro\n");
+    assert_eq!(out(&mut bench), "touch: /no: Read-only file system\n1777\nro\n");
 }
 
 #[test]
@@ -122,7 +122,7 @@ fn a_read_only_bind_takes_no_write_and_a_wrong_one_is_refused() {
 #[test]
 fn the_container_has_its_own_name_network_processes_and_devices() {
     let mut bench = Bench::shell(
-        "hostname; ip -o link | cut -d' ' -f2,3; echo $$; stat -c '%t:%T %a' /dev/null; ls /dev | tr '\\n' ' '; readlink /dev/fd /dev/ptmx; umask; cat /proc/self/cgroup | grep ^0",
+        "hostname; ip -o link | cut -d' ' -f2,3; echo $$; stat -c '%t:%T %a' /dev/null; ls /dev | tr '\\n' ' '; readlink /dev/fd; readlink /dev/ptmx; umask; cat /proc/self/cgroup | grep ^0",
     );
     let expected = "box\nlo: <LOOPBACK,UP,LOWER_UP>\n1\n1:3 666\nfd mqueue null ptmx pts shm stderr stdin stdout tty zero /proc/self/fd\npts/ptmx\n0022\n0::/\n";
     assert_eq!(out(&mut bench), expected);
@@ -138,4 +138,63 @@ fn limits_and_the_oom_score_are_set() {
     bench.launch.process.rlimits = vec![Rlimit { resource: 7, soft: 1, hard: 1 << 40 }];
     let sentence = "error during container init: error setting rlimits for ready process: error setting rlimit type 7: operation not permitted";
     assert_eq!(bench.refused().1, sentence);
+}
+
+#[test]
+fn a_container_can_join_the_namespaces_of_another() {
+    let mut first = Bench::with(&["sleep", "1000"]);
+    let (fds, _attached) = first.start();
+    let pid =
+        fs::read_to_string(format!("/proc/{0}/task/{0}/children", first.supervisor.id())).unwrap();
+    let pid: i32 = pid.trim().parse().unwrap();
+    let names = |pid: &str| {
+        ["pid", "net", "ipc", "uts"]
+            .map(|name| {
+                fs::read_link(format!("/proc/{pid}/ns/{name}")).unwrap().display().to_string()
+                    + "\n"
+            })
+            .concat()
+    };
+    for given in [false, true] {
+        let mut second = Bench::shell(
+            "cd /proc/self/ns; for n in pid net ipc uts; do readlink $n; done; cat /proc/1/comm",
+        );
+        let of = || Namespace::Of { pid };
+        let namespaces = &mut second.launch.namespaces;
+        (namespaces.pid, namespaces.network, namespaces.ipc, namespaces.uts) =
+            (of(), of(), of(), of());
+        if given {
+            namespaces.network = Namespace::Given;
+            second.network = Some(fs::File::open(format!("/proc/{pid}/ns/net")).unwrap().into());
+        }
+        assert_eq!(out(&mut second), names(&pid.to_string()) + "sleep\n");
+    }
+    rustix::process::pidfd_send_signal(&fds[0], rustix::process::Signal::KILL).unwrap();
+    first.engine().exited(None);
+}
+
+#[test]
+fn options_too_long_for_one_string_go_in_a_page() {
+    let mut bench = Bench::shell("cat /etc/marker; echo written > /new; cat /new");
+    let deep = |name: &str| {
+        let path = bench.top.join(name.repeat(100)).join(name.repeat(50));
+        fs::create_dir_all(&path).unwrap();
+        path
+    };
+    let (upper, work) = (deep("u,"), deep("w:"));
+    fs::create_dir_all(bench.top.join("layers/top:1/etc")).unwrap();
+    fs::write(bench.top.join("layers/top:1/etc/marker"), "topmost\n").unwrap();
+    (bench.launch.rootfs.upper, bench.launch.rootfs.work) = (upper.clone(), work);
+    bench.launch.rootfs.lower = strings(&["top:1", "base"]);
+    assert_eq!(out(&mut bench), "topmost\nwritten\n");
+    assert_eq!(fs::read_to_string(upper.join("new")).unwrap(), "written\n");
+}
+
+#[test]
+fn the_containers_groups_are_shown_and_cannot_be_written() {
+    let mut bench = Bench::shell(
+        "grep -c cgroup /proc/mounts >/dev/null; for f in /sys/fs/cgroup/cgroup.procs /sys/fs/cgroup/*/cgroup.procs; do [ -e $f ] && echo 0 2>/dev/null > $f && echo $f; done; grep '/sys/fs/cgroup' /proc/mounts | grep -c cgroup",
+    );
+    let (count, _, _) = bench.run();
+    assert!(count.trim().parse::<u32>().unwrap() >= 1, "{count}");
 }
