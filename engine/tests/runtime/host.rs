@@ -192,10 +192,7 @@ impl Host {
     /// Without the parked ones' and the supervisors' own.
     pub(crate) fn groups_of_containers(&self) -> BTreeSet<PathBuf> {
         let name = |path: &PathBuf| path.file_name().unwrap().to_str().unwrap().to_owned();
-        let kept = |path: &PathBuf| {
-            !name(path).starts_with("ready-") && name(path) != "supervisors"
-        };
-        self.groups().into_iter().filter(kept).collect()
+        self.groups().into_iter().filter(|path| !name(path).starts_with("ready-")).collect()
     }
 
     pub(crate) async fn settled(&self) {
@@ -227,8 +224,11 @@ impl Drop for Host {
         }
         // The thread that starts supervisors is in them until it has ended.
         for _ in 0..200 {
-            let own: Vec<PathBuf> =
-                roots().map(|root| root.join(&self.cgroup)).filter(|dir| dir.exists()).collect();
+            let supervisors = format!("{}-supervisors", self.cgroup);
+            let own: Vec<PathBuf> = roots()
+                .flat_map(|root| [root.join(&self.cgroup), root.join(&supervisors)])
+                .filter(|dir| dir.exists())
+                .collect();
             own.iter().for_each(|dir| drop(fs::remove_dir(dir)));
             if own.is_empty() {
                 break;
