@@ -3,14 +3,14 @@
 use super::{
     Exit, Inner, Running,
     connection::{Connection, hear},
-    prepared::{SOCKET, directory_of, short},
+    prepared::address,
     running::Shared,
     stdio,
 };
 use crate::{error::Error, ids::ContainerId};
 use rustix::{
     io::Errno,
-    net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with},
+    net::{AddressFamily, SocketFlags, SocketType, connect, socket_with},
 };
 use std::{fs, io, os::fd::OwnedFd, path::Path, sync::Arc, time::Duration};
 use tokio::time::timeout;
@@ -37,8 +37,7 @@ struct Hello {
 
 pub(super) async fn adopt(runtime: &Arc<Inner>, id: ContainerId) -> Result<Adopted, Error> {
     let failed = |error| Error::internal(format!("cannot adopt container {id}"), error);
-    let path = runtime.directory(id).join(SOCKET);
-    let Some(socket) = meet(&path).map_err(failed)? else {
+    let Some(socket) = meet(&runtime.directory(id)).map_err(failed)? else {
         return without_supervisor(runtime, id).await.map_err(failed);
     };
     let Some(hello) = hello(&socket).await.map_err(failed)? else {
@@ -66,14 +65,14 @@ pub(super) async fn adopt(runtime: &Arc<Inner>, id: ContainerId) -> Result<Adopt
 }
 
 /// Connects to a supervisor; `None`: nobody listens.
-fn meet(path: &Path) -> io::Result<Option<OwnedFd>> {
+fn meet(directory: &Path) -> io::Result<Option<OwnedFd>> {
+    let (_open, address) = match address(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        outcome => outcome?,
+    };
     let socket =
         socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
-    let directory = match directory_of(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        directory => directory?,
-    };
-    match connect(&socket, &SocketAddrUnix::new(short(&directory, SOCKET))?) {
+    match connect(&socket, &address) {
         Ok(()) => Ok(Some(socket)),
         Err(Errno::NOENT | Errno::CONNREFUSED) => Ok(None),
         Err(error) => Err(error.into()),

@@ -73,7 +73,7 @@ impl Connection {
         tasks.tracker.spawn(async move {
             // Dropped when the engine stops: whoever waits for an exit then
             // waits on, for it has not come.
-            drop(stopping.run_until_cancelled(talk.run()).await);
+            stopping.run_until_cancelled(talk.run()).await;
         });
         Ok(Self { commands, exit })
     }

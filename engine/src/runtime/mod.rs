@@ -143,6 +143,7 @@ impl Runtime {
     /// Ends the room's tasks and the parked supervisors; containers go on.
     pub fn stop(&self) {
         self.0.tasks.stopping.cancel();
+        self.0.pool.close();
     }
 
     /// How many supervisors are parked now.

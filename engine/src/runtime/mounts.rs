@@ -221,7 +221,7 @@ mod tests {
         assert!(at(&mounts, "/dev/shm").is_none());
         assert_eq!(mounts.iter().filter(|mount| mount.destination == "/dev").count(), 1);
         let hosts = at(&mounts, "/etc/hosts").unwrap();
-        assert!(matches!(&hosts.kind, MountKind::Bind { source, .. } if source == "/dev".as_ref()));
+        assert!(matches!(&hosts.kind, MountKind::Bind { source, .. } if source.as_os_str() == "/dev"));
     }
 
     #[test]

@@ -77,9 +77,10 @@ impl Pool {
                     taken.notified().await;
                 }
             };
-            drop(stopping.run_until_cancelled(refill).await);
+            stopping.run_until_cancelled(refill).await;
+            // One may have been parked while it was stopped.
             if let Some(pool) = weak.upgrade() {
-                pool.lock().clear();
+                pool.close();
             }
         });
         Ok(pool)
@@ -87,6 +88,12 @@ impl Pool {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, VecDeque<Supervisor>> {
         self.ready.lock().expect("no panic happens under this lock")
+    }
+
+    /// Parks no more, and lets the parked ones leave.
+    pub(super) fn close(&self) {
+        self.spawner.stop();
+        self.lock().clear();
     }
 
     async fn refill(&self) {

@@ -15,7 +15,6 @@ use crate::{
     ids::ContainerId,
     spec::HostConfig,
 };
-use rustix::fs::{Mode, OFlags};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, listen, socket_with};
 use std::{
     fs, io,
@@ -23,7 +22,7 @@ use std::{
         fd::{AsRawFd as _, OwnedFd},
         unix::fs::DirBuilderExt as _,
     },
-    path::{Path, PathBuf},
+    path::Path,
     sync::Arc,
 };
 use tritium_supervisor::protocol::{Request, Streams};
@@ -173,25 +172,23 @@ pub(super) const EXIT: &str = "exit.json";
 fn listen_at(directory: &Path) -> io::Result<OwnedFd> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
     remove_file(&directory.join(EXIT))?;
-    let path = directory.join(SOCKET);
-    remove_file(&path)?;
+    remove_file(&directory.join(SOCKET))?;
     let socket =
         socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
-    bind(&socket, &SocketAddrUnix::new(short(&directory_of(&path)?, SOCKET))?)?;
+    let (_open, address) = address(directory)?;
+    bind(&socket, &address)?;
     listen(&socket, 16)?;
     Ok(socket)
 }
 
-/// The directory that the socket `path` is in.
-pub(super) fn directory_of(path: &Path) -> io::Result<OwnedFd> {
-    let directory = path.parent().unwrap_or(Path::new("/"));
-    Ok(rustix::fs::open(directory, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?)
-}
-
-/// A path of `name` in `directory` that fits into the 108 bytes of an address
-/// (unix(7)), however long the directory's own is.
-pub(super) fn short(directory: &OwnedFd, name: &str) -> PathBuf {
-    format!("/proc/self/fd/{}/{name}", directory.as_raw_fd()).into()
+/// The address of the socket in a run directory, through a descriptor: a path
+/// of 108 bytes would not fit. Good for as long as the descriptor is open.
+pub(super) fn address(directory: &Path) -> io::Result<(OwnedFd, SocketAddrUnix)> {
+    use rustix::fs::{Mode, OFlags};
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let open = rustix::fs::open(directory, flags, Mode::empty())?;
+    let address = SocketAddrUnix::new(format!("/proc/self/fd/{}/{SOCKET}", open.as_raw_fd()))?;
+    Ok((open, address))
 }
 
 /// Removes a file that may not be there.

@@ -17,7 +17,7 @@ use std::{
     os::fd::OwnedFd,
     path::PathBuf,
     process::Stdio,
-    sync::{Arc, mpsc},
+    sync::{Arc, Mutex, mpsc},
     thread,
 };
 use tokio::{
@@ -31,11 +31,11 @@ type Reply = oneshot::Sender<io::Result<Supervisor>>;
 /// Starts supervisors, one after another.
 #[derive(Debug)]
 pub(super) struct Spawner {
-    requests: mpsc::Sender<Reply>,
+    requests: Mutex<Option<mpsc::Sender<Reply>>>,
 }
 
 impl Spawner {
-    /// Starts the thread; it ends when this is dropped.
+    /// Starts the thread; it ends when this is stopped or dropped.
     pub(super) fn start(
         program: PathBuf,
         layout: Arc<Layout>,
@@ -53,14 +53,22 @@ impl Spawner {
                 drop(reply.send(spawn(&program, group, &janitor)));
             }
         })?;
-        Ok(Self { requests })
+        Ok(Self { requests: Mutex::new(Some(requests)) })
+    }
+
+    /// Lets the thread end: it is in the engine's control groups.
+    pub(super) fn stop(&self) {
+        self.requests.lock().expect("no panic happens under this lock").take();
     }
 
     /// One more supervisor.
     pub(super) async fn spawn(&self) -> io::Result<Supervisor> {
         let (reply, answer) = oneshot::channel();
         let gone = || io::Error::other("the thread that starts supervisors has ended");
-        self.requests.send(reply).map_err(|_| gone())?;
+        {
+            let requests = self.requests.lock().expect("no panic happens under this lock");
+            requests.as_ref().ok_or_else(gone)?.send(reply).map_err(|_| gone())?;
+        }
         answer.await.map_err(|_| gone())?
     }
 }

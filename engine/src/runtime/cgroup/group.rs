@@ -276,12 +276,15 @@ impl Group {
 
 fn stragglers(dir: &Path) -> io::Result<Vec<rustix::process::Pid>> {
     let mut pids = Vec::new();
+    // A thread of the engine visits these directories, see `enter`.
+    let me = rustix::process::getpid();
     for dir in with_children(dir)? {
         match fs::read_to_string(dir.join("cgroup.procs")) {
             Ok(text) => pids.extend(
                 text.lines()
                     .filter_map(|line| line.parse().ok())
-                    .filter_map(rustix::process::Pid::from_raw),
+                    .filter_map(rustix::process::Pid::from_raw)
+                    .filter(|pid| *pid != me),
             ),
             Err(error) if is_gone(&error) => {}
             Err(error) => return Err(error),

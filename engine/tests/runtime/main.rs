@@ -1,0 +1,11 @@
+//! The runtime room with the real supervisor and real containers of busybox.
+//! Needs root, and the supervisor built (`make build`, or see `host.rs`).
+#![expect(clippy::disallowed_methods, reason = "files of a test need not survive a crash")]
+
+mod host;
+mod leftovers;
+mod life;
+mod limits;
+mod speed;
+mod streams;
+mod survival;
