@@ -22,7 +22,7 @@ fn main() -> Result<()> {
     }
     println!("cargo::rerun-if-env-changed=AYA_BUILD_SKIP");
     if env::var("AYA_BUILD_SKIP").is_ok_and(|skip| skip != "0") {
-        fs::write(&object, [])?;
+        fs::File::create(&object)?;
     } else {
         build(&root, &object)?;
     }

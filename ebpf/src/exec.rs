@@ -49,6 +49,10 @@ fn file_of(bprm: *const u8) -> Option<(u32, u64, u32)> {
         let file: *const u8 = read(bprm, &LINUX_BINPRM__FILE)?;
         let inode: *const u8 = read(file, &FILE__F_INODE)?;
         let filesystem: *const u8 = read(inode, &INODE__I_SB)?;
-        Some((read(filesystem, &SUPER_BLOCK__S_DEV)?, read(inode, &INODE__I_INO)?, read(inode, &INODE__I_NLINK)?))
+        Some((
+            read(filesystem, &SUPER_BLOCK__S_DEV)?,
+            read(inode, &INODE__I_INO)?,
+            read(inode, &INODE__I_NLINK)?,
+        ))
     }
 }

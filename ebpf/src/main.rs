@@ -4,8 +4,7 @@
 //! are read from BTF by the loader and stand in read-only globals, so the verifier
 //! sees constants and a wrong one fails at load. Unsafe is thin: the helpers
 //! are wrapped once, in `kernel.rs`; logic that can be tested on the host is in `common`.
-#![no_std]
-#![cfg_attr(target_arch = "bpf", no_main, feature(asm_experimental_arch))]
+#![cfg_attr(target_arch = "bpf", no_std, no_main, feature(asm_experimental_arch))]
 
 mod denial;
 mod device;
@@ -25,7 +24,7 @@ fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
     loop {}
 }
 
-// On any other target this is only read by the linters.
+// For the host this is compiled only to be read by clippy.
 #[cfg(not(target_arch = "bpf"))]
 fn main() {}
 

@@ -21,13 +21,16 @@ const NO_PREALLOC: u32 = 1;
 
 /// Who is in.
 #[map]
-pub(crate) static CONTAINERS: HashMap<CgroupId, Entry> = HashMap::with_max_entries(MAX_CONTAINERS, 0);
+pub(crate) static CONTAINERS: HashMap<CgroupId, Entry> =
+    HashMap::with_max_entries(MAX_CONTAINERS, 0);
 /// What they are called; only user space reads it.
 #[map]
-static LABELS: HashMap<CgroupId, Label> = HashMap::with_max_entries(2 * MAX_CONTAINERS, NO_PREALLOC);
+static LABELS: HashMap<CgroupId, Label> =
+    HashMap::with_max_entries(2 * MAX_CONTAINERS, NO_PREALLOC);
 /// Container addresses, IPv4 ones as ::ffff:a.b.c.d.
 #[map]
-pub(crate) static ADDRESSES: HashMap<[u8; 16], TenantId> = HashMap::with_max_entries(4 * MAX_CONTAINERS, NO_PREALLOC);
+pub(crate) static ADDRESSES: HashMap<[u8; 16], TenantId> =
+    HashMap::with_max_entries(4 * MAX_CONTAINERS, NO_PREALLOC);
 /// Devices beyond the default ones, and what may be done to them.
 #[map]
 pub(crate) static DEVICES: HashMap<DeviceKey, u32> = HashMap::with_max_entries(65_536, NO_PREALLOC);

@@ -105,8 +105,9 @@ pub(crate) fn guard_ingress(ctx: SkBuffContext) -> i32 {
 #[inline(always)]
 fn may_pass(ctx: &SkBuffContext, out: bool) -> bool {
     // SAFETY: the helper takes any level and answers 0 where there is none.
-    let cgroup =
-        CgroupId(unsafe { generated::bpf_skb_ancestor_cgroup_id(ctx.skb.skb, CONTAINER_LEVEL.load() as i32) });
+    let cgroup = CgroupId(unsafe {
+        generated::bpf_skb_ancestor_cgroup_id(ctx.skb.skb, CONTAINER_LEVEL.load() as i32)
+    });
     let Some(packet) = Packet::of(ctx, out) else { return false };
     if let Some(entry) = tenant::entry(cgroup)
         && !tenant::is_foreign(&packet.peer, entry.tenant)
@@ -114,7 +115,11 @@ fn may_pass(ctx: &SkBuffContext, out: bool) -> bool {
     {
         return true;
     }
-    denial::count(cgroup, rule::PACKET, &Detail { pid: 0, address: packet.peer, numbers: [u32::from(out), 0, 0, 0] });
+    denial::count(
+        cgroup,
+        rule::PACKET,
+        &Detail { pid: 0, address: packet.peer, numbers: [u32::from(out), 0, 0, 0] },
+    );
     false
 }
 
@@ -146,7 +151,9 @@ impl Packet {
 #[inline(always)]
 fn reaches_foreign_socket(ctx: &SkBuffContext, packet: &Packet, tenant: TenantId) -> bool {
     // SAFETY: the kernel passes a whole __sk_buff.
-    if unsafe { (*ctx.skb.skb).ifindex } != LOOPBACK || (packet.protocol != TCP && packet.protocol != UDP) {
+    if unsafe { (*ctx.skb.skb).ifindex } != LOOPBACK
+        || (packet.protocol != TCP && packet.protocol != UDP)
+    {
         return false;
     }
     let Ok(ports) = ctx.load::<[u16; 2]>(packet.transport) else { return false };
@@ -178,7 +185,12 @@ fn reaches_foreign_socket(ctx: &SkBuffContext, packet: &Packet, tenant: TenantId
 
 /// The container whose socket the packet will reach; 0 for none.
 #[inline(always)]
-fn socket_owner(ctx: &SkBuffContext, tuple: &mut bpf_sock_tuple, size: u32, protocol: u8) -> CgroupId {
+fn socket_owner(
+    ctx: &SkBuffContext,
+    tuple: &mut bpf_sock_tuple,
+    size: u32,
+    protocol: u8,
+) -> CgroupId {
     if protocol == TCP {
         CgroupId(tcp_owner(ctx.as_ptr(), tuple, size))
     } else {
@@ -208,7 +220,9 @@ fn owner_of(socket: *mut bpf_sock) -> u64 {
         return 0;
     }
     // SAFETY: the look-up's reference is held until the release below.
-    let owner = unsafe { generated::bpf_sk_ancestor_cgroup_id(socket.cast(), CONTAINER_LEVEL.load() as i32) };
+    let owner = unsafe {
+        generated::bpf_sk_ancestor_cgroup_id(socket.cast(), CONTAINER_LEVEL.load() as i32)
+    };
     // SAFETY: releases the look-up's reference, once.
     unsafe { generated::bpf_sk_release(socket.cast()) };
     owner

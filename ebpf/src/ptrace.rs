@@ -7,8 +7,8 @@ use crate::{
     denial::{self, Detail},
     kernel::{self, read},
     maps::{
-        CGROUP__ANCESTORS, CGROUP__KN, CGROUP__LEVEL, CONTAINER_LEVEL, CSS_SET__DFL_CGRP, KERNFS_NODE__ID,
-        TASK_STRUCT__CGROUPS,
+        CGROUP__ANCESTORS, CGROUP__KN, CGROUP__LEVEL, CONTAINER_LEVEL, CSS_SET__DFL_CGRP,
+        KERNFS_NODE__ID, TASK_STRUCT__CGROUPS,
     },
     socket::guarded,
 };
@@ -40,7 +40,8 @@ fn container_of(task: *const u8) -> Option<CgroupId> {
         if depth < level as i32 {
             return None;
         }
-        let ancestor: *const u8 = read(cgroup.wrapping_add(8 * level as usize), &CGROUP__ANCESTORS)?;
+        let ancestor: *const u8 =
+            read(cgroup.wrapping_add(8 * level as usize), &CGROUP__ANCESTORS)?;
         let node: *const u8 = read(ancestor, &CGROUP__KN)?;
         Some(CgroupId(read(node, &KERNFS_NODE__ID)?))
     }

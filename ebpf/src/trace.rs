@@ -16,7 +16,8 @@ use tritium_common::{
 use crate::{
     kernel,
     maps::{
-        ERRORS, FREE_ROWS, PT_REGS__CS, ROW_OWNERS, ROWS, SHARD_MASK, STATE, TASK_MASK, TASKS, WATCHED, WATCHES,
+        ERRORS, FREE_ROWS, PT_REGS__CS, ROW_OWNERS, ROWS, SHARD_MASK, STATE, TASK_MASK, TASKS,
+        WATCHED, WATCHES,
     },
 };
 
@@ -72,7 +73,7 @@ pub(crate) fn trace_exit(ctx: BtfTracePointContext) -> i32 {
     let nanos = kernel::now().wrapping_sub(entered);
     record(watched, slot, task.number, nanos);
     let returned: i64 = ctx.arg(1);
-    if returned < 0 && returned >= -MAX_ERRNO {
+    if (-MAX_ERRNO..0).contains(&returned) {
         fail(watched, slot, task.number, (-returned) as u16);
     }
     0
@@ -189,7 +190,9 @@ fn record(watched: *mut Watched, slot: u32, number: u32, nanos: u64) {
     // SAFETY: `watched` points to a value of the map, and `index` is inside its array.
     let known = unsafe { core::ptr::read_volatile(&raw const (*watched).rows[index]) };
     let row = if known != 0 { Some(known) } else { new_row(watched, slot, number) };
-    let copy = row.and_then(|row| ROWS.get_ptr_mut(row * (SHARD_MASK.load() + 1) + (kernel::cpu() & SHARD_MASK.load())));
+    let copy = row.and_then(|row| {
+        ROWS.get_ptr_mut(row * (SHARD_MASK.load() + 1) + (kernel::cpu() & SHARD_MASK.load()))
+    });
     let Some(copy) = copy else {
         // SAFETY: `watched` points to a value of the map.
         unsafe { kernel::add(&raw mut (*watched).overflowed, 1) };

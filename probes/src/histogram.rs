@@ -65,6 +65,11 @@ fn rounded(nanos: f64) -> u64 {
 }
 
 #[cfg(test)]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "of numbers the tests chose"
+)]
 mod tests {
     use super::*;
 

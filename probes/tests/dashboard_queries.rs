@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 
 use std::{
+    io::Write as _,
     process::{Child, Command, Stdio},
     sync::Arc,
     sync::atomic::{AtomicU64, Ordering},
@@ -91,7 +92,8 @@ impl Prometheus {
         let config = format!(
             "global: {{scrape_interval: 1s}}\nscrape_configs: [{{job_name: tritium, static_configs: [{{targets: ['{target}']}}]}}]\n"
         );
-        std::fs::write(directory.join("prometheus.yml"), config).unwrap();
+        let mut file = std::fs::File::create(directory.join("prometheus.yml")).unwrap();
+        file.write_all(config.as_bytes()).unwrap();
         let child = Command::new("prometheus")
             .arg(format!("--config.file={}", directory.join("prometheus.yml").display()))
             .arg(format!("--storage.tsdb.path={}", directory.join("data").display()))

@@ -34,15 +34,16 @@ const CELLS: [u32; 32] = cells();
 
 const fn cells() -> [u32; 32] {
     let mut cells = [0; 32];
-    let mut cell = 0;
-    while cell < 32 {
-        let start = (1 << 20) + ((cell as u32) << 15);
-        let mut bucket = 0;
-        while THRESHOLDS[bucket as usize + 1] <= start {
+    let (mut cell, mut start) = (0, 1 << 20);
+    while cell < cells.len() {
+        let (mut bucket, mut number) = (0, 0);
+        while THRESHOLDS[bucket + 1] <= start {
             bucket += 1;
+            number += 1;
         }
-        cells[cell] = bucket << 24 | THRESHOLDS[bucket as usize + 1];
+        cells[cell] = number << 24 | THRESHOLDS[bucket + 1];
         cell += 1;
+        start += 1 << 15;
     }
     cells
 }
@@ -92,6 +93,11 @@ pub fn index_of_slot(slot: usize) -> Option<i32> {
 }
 
 #[cfg(test)]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "of numbers the tests chose"
+)]
 mod tests {
     extern crate std;
     use super::*;

@@ -94,11 +94,10 @@ async fn kill(
     let prefixed = |text: String| format!("cannot kill container: {id}: {text}");
     let signal = signal::parse(params.some("signal").unwrap_or("KILL"));
     let signal = signal.map_err(|error| invalid(prefixed(error.to_string())))?;
-    let killed = shared.scope.container(&id)?.kill(signal).await;
-    killed.map_err(|error| match error {
-        Error::Conflict(text) => Error::Conflict(prefixed(text)),
-        other => other,
-    })?;
+    match shared.scope.container(&id)?.kill(signal).await {
+        Err(Error::Conflict(text)) => return Err(Error::Conflict(prefixed(text)).into()),
+        killed => killed?,
+    }
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -112,8 +112,9 @@ fn is_passing(error: &io::Error) -> bool {
         || code.is_some_and(|code| shortage.iter().any(|known| known.raw_os_error() == code))
 }
 
-fn router(shared: Shared) -> Router {
-    let routes = Router::new()
+/// Every path below a version.
+fn routes() -> Router<Shared> {
+    Router::new()
         .merge(containers::routes())
         .merge(lifecycle::routes())
         .merge(attach::routes())
@@ -126,7 +127,10 @@ fn router(shared: Shared) -> Router {
         .merge(unbuilt::routes())
         .fallback(page_not_found)
         .method_not_allowed_fallback(page_not_found)
-        .with_state(shared.clone());
+}
+
+fn router(shared: Shared) -> Router {
+    let routes = routes().with_state(shared.clone());
     // Round the routes and not a layer of theirs: the path is changed before
     // a route is chosen.
     let inner = Router::new().fallback_service(routes);
@@ -146,4 +150,15 @@ async fn counted(State(shared): State<Shared>, request: Request, next: Next) -> 
 /// A path that Docker does not have, or not with that method.
 async fn page_not_found() -> Response {
     error::message(StatusCode::NOT_FOUND, "page not found")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_two_routes_are_in_each_others_way() {
+        // Building panics where a path stands twice.
+        assert!(routes().has_routes());
+    }
 }

@@ -39,38 +39,34 @@ pub(super) fn limit(reason: &str) -> Error {
 
 /// Why the first process did not start.
 pub(super) fn create(failure: &Failure) -> Error {
-    let reason = reason(failure);
-    let message = if is_dockers_own(&reason) {
-        reason
-    } else if failure.step.starts_with("exec") {
-        format!("{CREATE}unable to start container process: {reason}")
-    } else {
-        format!("{CREATE}unable to start container process: error during container init: {reason}")
-    };
-    Error::NotStarted { code: failure.code, message }
+    not_started(CREATE, failure)
 }
 
 /// Why an exec did not start.
 pub(super) fn exec(failure: &Failure) -> Error {
-    let reason = reason(failure);
+    not_started(EXEC, failure)
+}
+
+fn not_started(prefix: &str, failure: &Failure) -> Error {
+    let reason = match &failure.message {
+        Some(message) => message.clone(),
+        None => format!(
+            "error during container init: {}: {}",
+            failure.step,
+            errno_words(failure.errno)
+        ),
+    };
     let message = if is_dockers_own(&reason) {
         reason
     } else {
-        format!("{EXEC}unable to start container process: {reason}")
+        format!("{prefix}unable to start container process: {reason}")
     };
     Error::NotStarted { code: failure.code, message }
 }
 
-fn reason(failure: &Failure) -> String {
-    match &failure.message {
-        Some(message) => message.clone(),
-        None => format!("{}: {}", failure.step, errno_words(failure.errno)),
-    }
-}
-
 /// What dockerd finds out before it calls its runtime.
 fn is_dockers_own(reason: &str) -> bool {
-    ["unable to find user ", "unable to find group ", "Cannot mkdir: "]
+    ["unable to find ", "Cannot mkdir", "uids and gids"]
         .iter()
         .any(|beginning| reason.starts_with(beginning))
 }

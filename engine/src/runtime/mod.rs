@@ -31,6 +31,7 @@ mod capabilities;
 mod cgroup;
 mod connection;
 mod devices;
+mod exec;
 mod failure;
 mod job;
 mod launch;
@@ -42,6 +43,7 @@ mod prepared;
 mod process;
 mod running;
 mod seccomp;
+mod spawner;
 mod stdio;
 
 pub use adopt::Adopted;
@@ -51,13 +53,25 @@ pub use job::{BindMount, ExecJob, Files, Job, NetworkNamespace};
 pub use mounts::{MASKED_PATHS, READONLY_PATHS};
 pub use options::check;
 pub use prepared::Prepared;
-pub use running::{ExecRunning, ExecStdio, Running};
-pub use stdio::Stdin;
+pub use exec::{ExecRunning, ExecStdio};
+pub use running::Running;
+pub use stdio::{Stdin, Stdio};
 pub use tritium_supervisor::protocol::{Exit, Rootfs as Overlay, Streams};
 
 use crate::{error::Error, ids::ContainerId, spec::HostConfig};
-use std::path::PathBuf;
-use tokio_util::task::TaskTracker;
+use cgroup::Layout;
+use connection::{LastWord, Tasks};
+use pool::Pool;
+use process::Rights;
+use std::{
+    collections::HashSet,
+    fs, io,
+    os::unix::fs::DirBuilderExt as _,
+    path::PathBuf,
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// What the room needs to know.
 #[derive(Debug, Clone)]
@@ -73,7 +87,19 @@ pub struct RuntimeConfig {
 
 /// A cheap handle on the room.
 #[derive(Debug, Clone)]
-pub struct Runtime(());
+pub struct Runtime(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    run_dir: PathBuf,
+    layout: Arc<Layout>,
+    pool: Arc<Pool>,
+    rights: Arc<Rights>,
+    tasks: Tasks,
+}
+
+/// Docker's exit code for what ended while nobody looked.
+const LOST: i32 = 255;
 
 impl Runtime {
     /// Looks at the host, compiles Docker's seccomp profile, and begins to
@@ -82,13 +108,47 @@ impl Runtime {
     /// # Errors
     /// The host has no usable control groups, or the run directory cannot be made.
     pub async fn start(config: RuntimeConfig, tracker: TaskTracker) -> Result<Self, Error> {
-        let _ = (config, tracker);
-        unimplemented!()
+        let RuntimeConfig { run_dir, cgroup, supervisor, ready } = config;
+        let unusable = |error| Error::internal("cannot use the host's control groups", error);
+        let layout = Arc::new(Layout::set_up(&cgroup).map_err(unusable)?);
+        // Of an engine that was killed: their supervisors are leaving.
+        for name in layout.names().map_err(|error| Error::internal("cannot list control groups", error))? {
+            if name.starts_with(spawner::READY) || name.starts_with(pool::GONE) {
+                let razed = layout.parking(name).raze().await;
+                razed.map_err(|error| Error::internal("cannot remove a control group", error))?;
+            }
+        }
+        let containers = run_dir.join("containers");
+        let doing = || format!("cannot make {}", containers.display());
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o711)
+            .create(&containers)
+            .map_err(|error| Error::internal(doing(), error))?;
+        fs::metadata(&supervisor).map_err(|error| {
+            Error::internal(format!("cannot find the supervisor {}", supervisor.display()), error)
+        })?;
+        let rights = Rights { own: capabilities::own()?, programs: seccomp::Programs::default() };
+        rights
+            .programs
+            .get(&seccomp::Policy::Default, capabilities::DOCKER)
+            .map_err(|error| Error::internal("cannot make the seccomp filter", error))?;
+        let tasks = Tasks { tracker, stopping: CancellationToken::new() };
+        let pool = Pool::start(supervisor, ready, layout.clone(), &tasks)
+            .map_err(|error| Error::internal("cannot park supervisors", error))?;
+        let rights = Arc::new(rights);
+        Ok(Self(Arc::new(Inner { run_dir, layout, pool, rights, tasks })))
     }
 
     /// Ends the room's tasks and the parked supervisors; containers go on.
     pub fn stop(&self) {
-        unimplemented!()
+        self.0.tasks.stopping.cancel();
+    }
+
+    /// How many supervisors are parked now.
+    #[must_use]
+    pub fn parked(&self) -> usize {
+        self.0.pool.parked()
     }
 
     /// Takes a supervisor for a container and makes the container's control
@@ -97,8 +157,7 @@ impl Runtime {
     /// # Errors
     /// A limit that the kernel refuses (`NotStarted`), or the host failed.
     pub async fn prepare(&self, id: ContainerId, host: &HostConfig) -> Result<Prepared, Error> {
-        let _ = (id, host);
-        unimplemented!()
+        Prepared::make(self.0.clone(), id, host).await
     }
 
     /// Finds out what has become of a container that was started by an
@@ -107,22 +166,37 @@ impl Runtime {
     /// # Errors
     /// The supervisor is there but does not answer as it should.
     pub async fn adopt(&self, id: ContainerId, host: &HostConfig) -> Result<Adopted, Error> {
-        let _ = (id, host);
-        unimplemented!()
+        // What it was limited to is in force; its rights are asked for anew
+        // at each exec.
+        let _ = host;
+        adopt::adopt(&self.0, id).await
     }
 
     /// Forgets how a container ended: its exit is on record elsewhere now.
     pub fn forget_exit(&self, id: ContainerId) {
-        let _ = id;
-        unimplemented!()
+        let removed = prepared::remove_file(&self.0.exit_file(id));
+        if let Err(error) = removed.and_then(|()| self.0.remove_directory(id)) {
+            tracing::warn!(container = %id, %error, "cannot remove an exit file");
+        }
     }
 
-    /// Removes what is left of a container that does not run any more: control
-    /// groups and the run directory. What cannot be removed is logged, and
-    /// swept when an engine starts.
+    /// Removes what is left of a container that does not run any more: its
+    /// control groups and its place in the run directory, but for its exit.
+    /// What cannot be removed is logged, and swept when an engine starts.
     pub async fn cleanup(&self, id: ContainerId) {
-        let _ = id;
-        unimplemented!()
+        let janitor = self.0.pool.janitor();
+        match self.0.layout.group(id).remove(janitor.name()).await {
+            Ok(None) => {}
+            Ok(Some(aside)) => janitor.remove(aside),
+            Err(error) => {
+                tracing::warn!(container = %id, %error, "cannot remove its control groups");
+            }
+        }
+        let socket = self.0.directory(id).join(prepared::SOCKET);
+        let removed = prepared::remove_file(&socket);
+        if let Err(error) = removed.and_then(|()| self.0.remove_directory(id)) {
+            tracing::warn!(container = %id, %error, "cannot remove its run directory");
+        }
     }
 
     /// Removes whatever belongs to no container in `known`: call it once,
@@ -131,13 +205,79 @@ impl Runtime {
     /// # Errors
     /// The run directory or a hierarchy cannot be read.
     pub async fn sweep(&self, known: &[ContainerId]) -> Result<(), Error> {
-        let _ = known;
-        unimplemented!()
+        let failed = |error: io::Error| Error::internal("cannot sweep what is left", error);
+        let known: HashSet<ContainerId> = known.iter().copied().collect();
+        let stray = |name: &str| name.parse().is_ok_and(|id| !known.contains(&id));
+        for name in self.0.layout.names().map_err(failed)? {
+            if stray(&name) {
+                self.0.layout.parking(name).raze().await.map_err(failed)?;
+            }
+        }
+        for entry in fs::read_dir(self.0.run_dir.join("containers")).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            if entry.file_name().to_str().is_some_and(stray) {
+                prepared::remove_run_directory(&entry.path()).map_err(failed)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Where the version 2 tree is mounted: the engine's own directory is
+    /// below it, and BPF programs are attached there.
+    #[must_use]
+    pub fn cgroup_root(&self) -> PathBuf {
+        self.0.layout.root().to_owned()
     }
 
     /// What Docker calls the cgroup version: `"1"` or `"2"`.
     #[must_use]
     pub fn cgroup_version(&self) -> &'static str {
-        unimplemented!()
+        if self.0.layout.is_v2() { "2" } else { "1" }
+    }
+}
+
+impl Inner {
+    fn directory(&self, id: ContainerId) -> PathBuf {
+        self.run_dir.join("containers").join(id.hex())
+    }
+
+    fn exit_file(&self, id: ContainerId) -> PathBuf {
+        self.directory(id).join(prepared::EXIT)
+    }
+
+    /// Removes a container's run directory if nothing is in it.
+    fn remove_directory(&self, id: ContainerId) -> io::Result<()> {
+        match fs::remove_dir(self.directory(id)) {
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::DirectoryNotEmpty
+                ) =>
+            {
+                Ok(())
+            }
+            outcome => outcome,
+        }
+    }
+
+    /// What is known of an end when the supervisor goes without telling: what
+    /// it wrote, or nothing. Its container does not outlive it.
+    fn last_word(&self, id: ContainerId) -> LastWord {
+        let path = self.exit_file(id);
+        let group = self.layout.group(id);
+        Box::new(move || {
+            if let Err(error) = group.kill() {
+                tracing::error!(container = %id, %error, "cannot kill what its supervisor left");
+            }
+            match adopt::last_word(&path) {
+                Ok(Some(exit)) => exit,
+                outcome => {
+                    tracing::error!(container = %id, ?outcome, "its supervisor has died");
+                    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+                    let at = i64::try_from(now.as_nanos()).unwrap_or(i64::MAX);
+                    Exit { code: LOST, oom_killed: false, at }
+                }
+            }
+        })
     }
 }

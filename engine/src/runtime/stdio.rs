@@ -23,6 +23,15 @@ impl Stdio {
     }
 }
 
+/// Watches a descriptor with tokio's reactor.
+#[expect(
+    deprecated,
+    reason = "its successor is unsafe, for types whose descriptor may change; an OwnedFd's cannot"
+)]
+pub(super) fn watched(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    AsyncFd::new(fd)
+}
+
 impl AsyncRead for Stdio {
     fn poll_read(
         self: Pin<&mut Self>,

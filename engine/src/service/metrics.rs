@@ -50,7 +50,7 @@ impl Engine {
         }
         let counts = super::start::count(&handles);
         let sample = Sample {
-            engine_started: self.about.started.into(),
+            engine_started: moment(self.about.started.as_nanosecond()),
             engine: EngineSample {
                 containers: counts.into_iter().map(|(state, n)| (state.to_owned(), n)).collect(),
                 requests: self.requests.all(),
@@ -119,6 +119,10 @@ fn labels(snapshot: &Snapshot) -> ContainerLabels {
 }
 
 fn started(snapshot: &Snapshot) -> SystemTime {
-    let since = snapshot.state.since().unwrap_or(snapshot.record.created);
-    SystemTime::UNIX_EPOCH + Duration::from_nanos(u64::try_from(since).unwrap_or(0))
+    moment(snapshot.state.since().unwrap_or(snapshot.record.created).into())
+}
+
+/// `nanos` since 1970.
+fn moment(nanos: i128) -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_nanos(u64::try_from(nanos).unwrap_or(0))
 }

@@ -1,7 +1,7 @@
 //! Starting processes, the supervisor's side: pipes, namespaces, clone.
 
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
 use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
@@ -12,7 +12,8 @@ use tritium_sys::clone::{NewNamespaces, Side, clone_into};
 
 use crate::channel::{self, Listener, Speaker, Word};
 use crate::failure::{Step, with_message};
-use crate::setup::{self, Stdio};
+use crate::mounts;
+use crate::setup::{self, Given, Stdio};
 use crate::stdio::CHUNK;
 
 /// A child between `clone` and `execve`.
@@ -110,7 +111,12 @@ pub(crate) fn first(
         Namespace::New | Namespace::Host | Namespace::Given => None,
     };
     let target = target.as_ref().map(AsFd::as_fd);
-    let body = |speaker: &Speaker| setup::first(launch, network, stdio.as_ref(), speaker);
+    // Here, because in the child's mount namespace this program's mount is a
+    // stranger's.
+    let reaper = launch.init.then(|| mounts::clone_tree(CWD, "/proc/self/exe", false));
+    let reaper = reaper.transpose().step("open the reaper")?;
+    let given = Given { network, stdio, reaper };
+    let body = |speaker: &Speaker| setup::first(launch, &given, speaker);
     Ok((start(None, place, new, target, body)?, pipes))
 }
 

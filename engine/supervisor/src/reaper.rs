@@ -7,7 +7,7 @@
 use nix::errno::Errno;
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, setpgid};
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
@@ -18,26 +18,42 @@ pub(crate) fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
     let Some(program) = args.next() else {
         return complain("no command given", 1);
     };
-    // Rust starts children with an empty signal mask and default SIGPIPE, so
-    // what is blocked here stays here.
+    // Blocked from before the command is there, so that none is missed.
     if let Err(errno) = SigSet::all().thread_set_mask() {
         return complain(errno.desc(), 1);
     }
-    match Command::new(&program).args(args).process_group(0).spawn() {
-        Ok(child) => match i32::try_from(child.id()) {
-            Ok(pid) => watch(Pid::from_raw(pid)),
-            Err(_) => complain("the process has no number", 1),
-        },
-        Err(error) => {
+    match tritium_sys::clone::fork() {
+        Ok(Some(pid)) => watch(Pid::from_raw(pid)),
+        Ok(None) => {
+            let error = execute(Command::new(&program).args(args));
             let code = if error.raw_os_error() == Some(Errno::ENOENT as i32) { 127 } else { 126 };
             complain(&format!("exec {} failed: {error}", program.display()), code)
         }
+        Err(error) => complain(&format!("fork failed: {error}"), 1),
+    }
+}
+
+/// Becomes `command`; comes back only if that fails.
+fn execute(command: &mut Command) -> std::io::Error {
+    let ready = setpgid(Pid::from_raw(0), Pid::from_raw(0))
+        .and_then(|()| SigSet::empty().thread_set_mask())
+        .map_err(std::io::Error::from)
+        .and_then(|()| tritium_sys::signal::default_all());
+    match ready {
+        Ok(()) => command.exec(),
+        Err(error) => error,
     }
 }
 
 fn watch(main: Pid) -> ExitCode {
     // The command gets the terminal, if there is one; a background group
     // would be stopped when it reads from it.
+    let grouped = setpgid(main, main);
+    // Both sides do it, so that it is done whoever comes first; the child may
+    // have executed (EACCES) or ended (ESRCH) by now.
+    if !matches!(grouped, Ok(()) | Err(Errno::EACCES | Errno::ESRCH)) {
+        return complain("setpgid failed", 1);
+    }
     match rustix::termios::tcsetpgrp(rustix::stdio::stdin(), own(main)) {
         Ok(()) | Err(rustix::io::Errno::NOTTY | rustix::io::Errno::NXIO) => {}
         Err(errno) => return complain(&format!("tcsetpgrp failed: {errno}"), 1),

@@ -12,12 +12,11 @@ use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::process::{Pid, PidfdFlags, pidfd_open, umask};
 use std::convert::Infallible;
-use tritium_supervisor::protocol::{
-    Failure, Launch, Mount, MountKind, Namespace, Process, Propagation,
-};
+use tritium_supervisor::protocol::{Failure, Launch, MountKind, Namespace, Process};
 
 use crate::channel::Speaker;
 use crate::failure::Step;
+use crate::inside::{self, Kind};
 use crate::{cgroups, devices, execute, mounts, root};
 
 /// Where Docker shows its reaper.
@@ -26,16 +25,24 @@ const REAPER: &str = "/sbin/docker-init";
 /// Standard input, output and error of a process without a terminal.
 pub(crate) type Stdio = [OwnedFd; 3];
 
+/// Descriptors from the host's side of a launch.
+#[derive(Debug)]
+pub(crate) struct Given<'a> {
+    pub(crate) network: Option<BorrowedFd<'a>>,
+    pub(crate) stdio: Option<Stdio>,
+    /// A detached mount of this program, if it shall be the reaper.
+    pub(crate) reaper: Option<OwnedFd>,
+}
+
 /// Makes the container and executes its first process.
 pub(crate) fn first(
     launch: &Launch,
-    network: Option<BorrowedFd<'_>>,
-    stdio: Option<&Stdio>,
+    given: &Given<'_>,
     speaker: &Speaker,
 ) -> Result<Infallible, Failure> {
-    begin(&launch.process, stdio)?;
+    begin(&launch.process, given.stdio.as_ref())?;
     umask(Mode::empty());
-    join(launch, network)?;
+    join(launch, given.network)?;
     let hierarchies = match launch.mounts.iter().any(|mount| mount.kind == MountKind::Cgroup) {
         true => cgroups::hierarchies().step("read the control groups")?,
         false => Vec::new(),
@@ -43,13 +50,14 @@ pub(crate) fn first(
     if launch.namespaces.cgroup == Namespace::New {
         unshare(CloneFlags::CLONE_NEWCGROUP).step("unshare the cgroup namespace")?;
     }
-    let reaper = reaper(launch);
-    let mut planned = mounts::plan(&launch.mounts)?;
-    planned.extend(mounts::plan(reaper.as_slice())?);
+    let planned = mounts::plan(&launch.mounts)?;
     root::detach_from_host(launch)?;
     let root = root::mount(&launch.rootfs)?;
     for mount in planned {
         mounts::place(root.as_fd(), mount, &hierarchies)?;
+    }
+    if let Some(program) = &given.reaper {
+        show_reaper(root.as_fd(), program.as_fd())?;
     }
     populate(launch, root.as_fd(), speaker)?;
     for (key, value) in &launch.sysctls {
@@ -153,19 +161,13 @@ pub(crate) fn pidfd_of(pid: i32) -> rustix::io::Result<OwnedFd> {
 }
 
 /// Docker's `--init`: this very program, under the name that makes it a reaper.
-fn reaper(launch: &Launch) -> Option<Mount> {
-    launch.init.then(|| Mount {
-        kind: MountKind::Bind {
-            source: "/proc/self/exe".into(),
-            recursive: false,
-            propagation: Propagation::Private,
-        },
-        destination: REAPER.to_owned(),
-        readonly: true,
-        nosuid: true,
-        nodev: true,
-        noexec: false,
-    })
+fn show_reaper(root: BorrowedFd<'_>, program: BorrowedFd<'_>) -> Result<(), Failure> {
+    let show = || {
+        let place = inside::ensure(root, REAPER, Kind::File)?;
+        mounts::read_only(program, false)?;
+        mounts::attach(program, place.as_fd())
+    };
+    show().step(&format!("mount {REAPER}"))
 }
 
 fn populate(launch: &Launch, root: BorrowedFd<'_>, speaker: &Speaker) -> Result<(), Failure> {

@@ -45,6 +45,8 @@ pub(crate) struct Output {
     clients: Vec<Client>,
     /// Docker's 8-byte headers; without them on a terminal.
     framed: bool,
+    /// The first source is still to come.
+    awaits_source: bool,
     /// There while bytes flow.
     buffer: Vec<u8>,
     trouble: Option<std::io::Error>,
@@ -52,11 +54,12 @@ pub(crate) struct Output {
 
 impl Output {
     pub(crate) fn new(log: Option<JsonLog>, framed: bool) -> Self {
-        Self { log, framed, ..Self::default() }
+        Self { log, framed, awaits_source: true, ..Self::default() }
     }
 
     /// Reads from `fd`, which does not block.
     pub(crate) fn add_source(&mut self, fd: OwnedFd, stream: Stream) {
+        self.awaits_source = false;
         self.sources.push(Source { fd, stream, ended: false });
     }
 
@@ -89,7 +92,8 @@ impl Output {
         for client in &mut self.clients {
             client.notice_hangup();
             let wanted = self.sources.iter().filter(|source| client.streams.has(source.stream));
-            if client.pending.is_empty() && wanted.into_iter().all(|source| source.ended) {
+            let ended = !self.awaits_source && wanted.into_iter().all(|source| source.ended);
+            if ended && client.pending.is_empty() {
                 client.finish();
             }
         }
@@ -98,7 +102,7 @@ impl Output {
 
     /// Whether every source has ended.
     pub(crate) fn has_ended(&self) -> bool {
-        self.sources.iter().all(|source| source.ended)
+        !self.awaits_source && self.sources.iter().all(|source| source.ended)
     }
 
     /// Whether every client has been given everything.
@@ -110,11 +114,6 @@ impl Output {
     pub(crate) fn is_stalled(&self) -> bool {
         let mut open = (0..self.sources.len()).filter(|index| !self.sources[*index].ended);
         open.any(|index| !self.may_read(index))
-    }
-
-    /// Whether [`rest`](Self::rest) would free anything.
-    pub(crate) fn holds_memory(&self) -> bool {
-        self.buffer.capacity() > 0
     }
 
     /// Frees what a quiet container does not need.

@@ -104,43 +104,34 @@ impl Supervisor {
 
     /// Waits until something can be done.
     fn wait(&mut self) -> rustix::io::Result<()> {
-        let timeout = match self.container.as_ref().and_then(Container::ended) {
-            Some(ended) => {
-                let left = if ended.elapsed() < LINGER { LINGER } else { GRACE };
-                Some(left.saturating_sub(ended.elapsed()) + Duration::from_millis(1))
-            }
-            None => self.output.holds_memory().then_some(QUIET),
-        };
-        let timeout = timeout.map(|timeout| Timespec {
-            tv_sec: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),
-            tv_nsec: timeout.subsec_nanos().into(),
+        let ended = self.container.as_ref().and_then(Container::ended);
+        let timeout = ended.map(|ended| {
+            let left = if ended.elapsed() < LINGER { LINGER } else { GRACE };
+            left.saturating_sub(ended.elapsed()) + Duration::from_millis(1)
         });
-        let mut polls: Vec<PollFd<'_>> = self
-            .connections
-            .iter()
-            .map(Connection::interest)
-            .chain(self.output.interests())
-            .map(|(fd, flags)| PollFd::from_borrowed_fd(fd, flags))
-            .collect();
+        if timeout.is_some() || self.container.is_none() || !self.starting.is_empty() {
+            return poll_for(&mut self.polls(), timeout).map(|_| ());
+        }
+        if poll_for(&mut self.polls(), Some(QUIET))? {
+            return Ok(());
+        }
+        // Nothing happens in this container: give back what that does not
+        // take, and last of all, so that little comes back, the program.
+        self.output.rest();
+        let mut polls = self.polls();
+        // A hint to the kernel: where it is not taken, this process is bigger.
+        let _bigger = tritium_sys::memory::forget_program().is_err();
+        poll_for(&mut polls, None).map(|_| ())
+    }
+
+    fn polls(&self) -> Vec<PollFd<'_>> {
+        let engines = self.connections.iter().map(Connection::interest);
         let children = self.starting.iter().map(Starting::as_fd);
         let running = self.execs.iter().map(|exec| exec.pidfd.as_fd());
         let container = self.container.iter().flat_map(Container::interests);
-        polls.extend(
-            children
-                .chain(running)
-                .chain(container)
-                .map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)),
-        );
-        match poll(&mut polls, timeout.as_ref()) {
-            Ok(0) => {
-                drop(polls);
-                self.output.rest();
-                tritium_sys::memory::trim();
-                Ok(())
-            }
-            Ok(_) | Err(Errno::INTR) => Ok(()),
-            Err(errno) => Err(errno),
-        }
+        let readable = children.chain(running).chain(container).map(|fd| (fd, PollFlags::IN));
+        let all = engines.chain(self.output.interests()).chain(readable);
+        all.map(|(fd, flags)| PollFd::from_borrowed_fd(fd, flags)).collect()
     }
 
     fn hear_engines(&mut self) {
@@ -162,7 +153,6 @@ impl Supervisor {
                     self.failed = self.container.is_none();
                     self.connections[from].tell(&Event::Failed { exec: None, failure }, &[]);
                 }
-                tritium_sys::memory::trim();
             }
             Request::Exec { id } => {
                 if let Err(failure) = self.exec(&id, fds) {
@@ -353,6 +343,19 @@ impl Supervisor {
 
     fn tell(&mut self, event: &Event, fds: &[BorrowedFd<'_>]) {
         tell(&mut self.connections, event, fds);
+    }
+}
+
+/// Whether something happened in time.
+fn poll_for(polls: &mut [PollFd<'_>], timeout: Option<Duration>) -> rustix::io::Result<bool> {
+    let timeout = timeout.map(|timeout| Timespec {
+        tv_sec: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: timeout.subsec_nanos().into(),
+    });
+    match poll(polls, timeout.as_ref()) {
+        Ok(ready) => Ok(ready > 0),
+        Err(Errno::INTR) => Ok(true),
+        Err(errno) => Err(errno),
     }
 }
 

@@ -73,9 +73,7 @@ pub fn is_child() -> bool {
 /// one, and a lock that another thread held would stay locked for ever.
 /// Otherwise those of clone3(2).
 pub fn clone_into(cgroup: BorrowedFd<'_>, new: NewNamespaces) -> io::Result<Side> {
-    if fs::read_dir("/proc/self/task")?.take(2).count() != 1 {
-        return Err(io::Error::from_raw_os_error(libc::EDEADLK));
-    }
+    be_alone()?;
     let mut pidfd: libc::c_int = -1;
     let mut args = CloneArgs {
         flags: flags_of(new),
@@ -102,6 +100,34 @@ pub fn clone_into(cgroup: BorrowedFd<'_>, new: NewNamespaces) -> io::Result<Side
             let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
             Ok(Side::Parent { pid, pidfd })
         }
+    }
+}
+
+/// fork(2), for where a seccomp policy refuses clone3. Answers with the
+/// child's number, and `None` in the child.
+///
+/// # Errors
+///
+/// `EDEADLK` if this process has other threads; otherwise those of fork(2).
+pub fn fork() -> io::Result<Option<i32>> {
+    be_alone()?;
+    // SAFETY: this is the only thread, as just checked, so the child's copy
+    // of memory has no lock that somebody else holds, and it may do all that
+    // its parent may.
+    let pid = unsafe { libc::fork() };
+    match crate::checked(pid.into())? {
+        0 => {
+            IS_CHILD.store(true, Ordering::Relaxed);
+            Ok(None)
+        }
+        _ => Ok(Some(pid)),
+    }
+}
+
+fn be_alone() -> io::Result<()> {
+    match fs::read_dir("/proc/self/task")?.take(2).count() {
+        1 => Ok(()),
+        _ => Err(io::Error::from_raw_os_error(libc::EDEADLK)),
     }
 }
 

@@ -4,21 +4,24 @@
 //!
 //! Everything that a safe crate offers is called there; only these remain:
 //!
+//! - [`bpf`][]: the `bpf(2)` commands that aya lacks.
 //! - [`clone`][]: `clone3(2)` straight into a control group, with a pidfd.
 //! - [`seccomp`][]: handing the kernel a filter program.
 //! - [`mount`][]: `mount_setattr(2)`.
 //! - [`fd`][]: `close_range(2)` as a fresh child needs it.
-//! - [`signal`][]: setting every disposition back to its default.
+//! - [`signal`][]: setting every disposition back to its default; any signal by pidfd.
 //! - [`link`][]: switching a network interface on.
-//! - [`memory`][]: asking the allocator to keep little.
+//! - [`bpf`][]: linking a program to a control group, and pinning the link.
+//! - [`memory`][]: keeping few pages.
 //!
 //! What must stay true: a function here takes and returns owned or borrowed
 //! descriptors, makes one system call, and is safe because it checks its
 //! condition, not because its caller promises it.
 //!
-//! Who may use it: `runtime` and `network` of the engine, and the supervisor.
+//! Who may use it: `runtime` and `network` of the engine, the supervisor, and probes.
 #![warn(missing_docs)]
 
+pub mod bpf;
 pub mod clone;
 pub mod fd;
 pub mod link;

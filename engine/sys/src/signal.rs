@@ -1,6 +1,7 @@
-//! Signal dispositions: what `execve` hands on must be the default.
+//! Signals: their dispositions, and sending one of any number.
 
 use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
 
 /// Sets every signal's disposition to the default. `execve` resets handlers by
 /// itself, but an ignored signal stays ignored, and Rust ignores `SIGPIPE`.
@@ -23,4 +24,21 @@ pub fn default_all() -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Sends a signal to the process behind a pidfd, real-time signals included,
+/// which nix and rustix cannot name. pidfd_send_signal(2).
+///
+/// # Errors
+///
+/// `ESRCH` if the process has been waited for, `EINVAL` if there is no such
+/// signal.
+pub fn send(process: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
+    let info = std::ptr::null::<libc::siginfo_t>();
+    // SAFETY: the descriptor is open while it is borrowed; without a siginfo
+    // the kernel reads nothing of this process's memory.
+    let result = unsafe {
+        libc::syscall(libc::SYS_pidfd_send_signal, process.as_raw_fd(), signal, info, 0)
+    };
+    crate::checked(result).map(|_| ())
 }

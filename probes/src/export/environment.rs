@@ -49,7 +49,7 @@ impl Exporter {
                 "a URL that begins with http:// or https://",
             ));
         }
-        let protocol = protocol(variable("OTEL_EXPORTER_OTLP_PROTOCOL"))?;
+        let protocol = protocol(variable("OTEL_EXPORTER_OTLP_PROTOCOL").as_deref())?;
         let endpoint = match protocol {
             Protocol::Grpc => endpoint,
             Protocol::HttpProtobuf => format!("{}/v1/metrics", endpoint.trim_end_matches('/')),
@@ -73,8 +73,8 @@ impl Exporter {
     }
 }
 
-fn protocol(value: Option<String>) -> Result<Protocol, BadExport> {
-    match value.as_deref() {
+fn protocol(value: Option<&str>) -> Result<Protocol, BadExport> {
+    match value {
         Some("grpc") => Ok(Protocol::Grpc),
         None | Some("http/protobuf") => Ok(Protocol::HttpProtobuf),
         Some(other) => {

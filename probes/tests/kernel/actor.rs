@@ -3,13 +3,20 @@
 use std::{
     fs::{self, File},
     io,
-    net::{TcpStream, UdpSocket},
+    net::{TcpListener, TcpStream, UdpSocket},
+    os::fd::AsRawFd as _,
+    process::Command,
     time::Duration,
 };
 
 use nix::{
     errno::Errno,
-    sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket},
+    sys::{
+        memfd::{MFdFlags, memfd_create},
+        ptrace,
+        socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket},
+        stat::lstat,
+    },
     unistd,
 };
 
@@ -22,6 +29,35 @@ fn acts() {
 }
 
 fn act(words: &[&str]) -> String {
+    match words {
+        [
+            "connect" | "connect-within" | "send" | "raw" | "packet" | "listen" | "send-when-told",
+            ..,
+        ] => network(words),
+        ["ppids" | "absent-files" | "sleeps" | "read-for-ever" | "threads", ..] => calls(words),
+        ["open", path] => told(File::open(path).map(drop)),
+        ["write", path, text] => told(fs::write(path, text)),
+        ["child-cgroup", path, count] => {
+            fs::create_dir(path).unwrap();
+            fs::write(format!("{path}/cgroup.procs"), "0").unwrap();
+            act(&["ppids", count])
+        }
+        ["ptrace", pid] => {
+            let pid = unistd::Pid::from_raw(pid.parse().unwrap());
+            of_errno(ptrace::seize(pid, ptrace::Options::empty()))
+        }
+        ["exec", path] => told(Command::new(path).status().map(drop)),
+        ["exec-memfd"] => {
+            let memory = memfd_create(c"anonymous", MFdFlags::empty()).unwrap();
+            let path = format!("/proc/{}/fd/{}", std::process::id(), memory.as_raw_fd());
+            fs::copy("/bin/true", &path).unwrap();
+            told(Command::new(path).status().map(drop))
+        }
+        _ => panic!("no such act: {words:?}"),
+    }
+}
+
+fn network(words: &[&str]) -> String {
     match words {
         ["connect", address] => told(TcpStream::connect(address).map(drop)),
         ["connect-within", address] => told(
@@ -40,34 +76,8 @@ fn act(words: &[&str]) -> String {
         ["packet"] => of_errno(
             socket(AddressFamily::Packet, SockType::Raw, SockFlag::empty(), None).map(drop),
         ),
-        ["open", path] => told(File::open(path).map(drop)),
-        ["write", path, text] => told(fs::write(path, text)),
-        ["ppids", count] => {
-            for _ in 0..count.parse::<u32>().unwrap() {
-                unistd::getppid();
-            }
-            "ok".into()
-        }
-        ["absent-files", count] => {
-            for _ in 0..count.parse::<u32>().unwrap() {
-                assert!(nix::sys::stat::lstat("/no/such/file").is_err());
-            }
-            "ok".into()
-        }
-        ["sleeps", count, millis] => {
-            for _ in 0..count.parse::<u32>().unwrap() {
-                std::thread::sleep(Duration::from_millis(millis.parse().unwrap()));
-            }
-            "ok".into()
-        }
-        ["read-for-ever"] => {
-            let (reader, _writer) = unistd::pipe().unwrap();
-            println!("act: reading");
-            unistd::read(&reader, &mut [0; 1])
-                .map_or_else(|errno| errno.to_string(), |_| "ok".into())
-        }
         ["listen", address] => {
-            let listener = std::net::TcpListener::bind(address).unwrap();
+            let listener = TcpListener::bind(address).unwrap();
             println!("act: {}", listener.local_addr().unwrap());
             loop {
                 drop(listener.accept().unwrap());
@@ -80,42 +90,36 @@ fn act(words: &[&str]) -> String {
             io::stdin().read_line(&mut String::new()).unwrap();
             told(socket.send(b"hello").map(drop))
         }
-        ["child-cgroup", path, count] => {
-            fs::create_dir(path).unwrap();
-            fs::write(format!("{path}/cgroup.procs"), "0").unwrap();
-            act(&["ppids", count])
-        }
-        ["threads", threads, count] => {
-            std::thread::scope(|scope| {
-                for _ in 0..threads.parse::<u32>().unwrap() {
-                    scope.spawn(|| act(&["ppids", count]));
-                }
-            });
-            "ok".into()
-        }
-        ["ptrace", pid] => {
-            let pid = unistd::Pid::from_raw(pid.parse().unwrap());
-            of_errno(nix::sys::ptrace::seize(pid, nix::sys::ptrace::Options::empty()))
-        }
-        ["exec", path] => told(std::process::Command::new(path).status().map(drop)),
-        ["exec-memfd"] => {
-            let name = c"anonymous";
-            let memory =
-                nix::sys::memfd::memfd_create(name, nix::sys::memfd::MFdFlags::empty()).unwrap();
-            fs::copy(
-                "/bin/true",
-                format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&memory)),
-            )
-            .unwrap();
-            let path = format!(
-                "/proc/{}/fd/{}",
-                std::process::id(),
-                std::os::fd::AsRawFd::as_raw_fd(&memory)
-            );
-            told(std::process::Command::new(path).status().map(drop))
-        }
         _ => panic!("no such act: {words:?}"),
     }
+}
+
+fn calls(words: &[&str]) -> String {
+    let times = |count: &str| 0..count.parse::<u32>().unwrap();
+    match words {
+        ["ppids", count] => times(count).for_each(|_| {
+            unistd::getppid();
+        }),
+        ["absent-files", count] => {
+            times(count).for_each(|_| assert!(lstat("/no/such/file").is_err()))
+        }
+        ["sleeps", count, millis] => {
+            let time = Duration::from_millis(millis.parse().unwrap());
+            times(count).for_each(|_| std::thread::sleep(time));
+        }
+        ["read-for-ever"] => {
+            let (reader, _writer) = unistd::pipe().unwrap();
+            println!("act: reading");
+            unistd::read(&reader, &mut [0; 1]).unwrap();
+        }
+        ["threads", threads, count] => std::thread::scope(|scope| {
+            for _ in times(threads) {
+                scope.spawn(|| calls(&["ppids", count]));
+            }
+        }),
+        _ => panic!("no such act: {words:?}"),
+    }
+    "ok".into()
 }
 
 fn told(result: io::Result<()>) -> String {

@@ -296,7 +296,7 @@ impl Inspect {
             if fresh { String::new() } else { path.to_string_lossy().into_owned() }
         };
         let log = record.host.log_config.kind == "json-file" && !fresh;
-        let log_path = log.then(|| places.log.to_string_lossy().into_owned()).unwrap_or_default();
+        let log_path = if log { places.log.to_string_lossy().into_owned() } else { String::new() };
         Self {
             id: record.id.hex(),
             created: human::moment(Some(record.created)),

@@ -5,7 +5,6 @@ use serde::{Deserialize, Serialize};
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
-#[expect(clippy::struct_excessive_bools, reason = "Docker's own struct has them")]
 pub(in crate::api) struct ExecCreate {
     user: Option<String>,
     privileged: Option<bool>,
@@ -66,6 +65,7 @@ impl ExecStart {
 }
 
 #[derive(Debug, Serialize)]
+#[expect(clippy::struct_excessive_bools, reason = "Docker's own struct has them")]
 pub(in crate::api) struct ExecInspect {
     #[serde(rename = "ID")]
     id: String,

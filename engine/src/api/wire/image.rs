@@ -236,8 +236,8 @@ impl Told {
 mod tests {
     use super::*;
 
-    fn text(told: Told) -> String {
-        serde_json::to_string(&told).unwrap()
+    fn text(told: &Told) -> String {
+        serde_json::to_string(told).unwrap()
     }
 
     #[test]
@@ -246,20 +246,20 @@ mod tests {
             Told::from(Message::Status { id: id.map(str::to_owned), status: status.to_owned() })
         };
         assert_eq!(
-            text(status(Some("latest"), "Pulling from library/busybox")),
+            text(&status(Some("latest"), "Pulling from library/busybox")),
             r#"{"status":"Pulling from library/busybox","id":"latest"}"#
         );
         assert_eq!(
-            text(status(Some("1a2b"), "Pull complete")),
+            text(&status(Some("1a2b"), "Pull complete")),
             r#"{"status":"Pull complete","progressDetail":{},"id":"1a2b"}"#
         );
-        assert_eq!(text(status(None, "Digest: sha256:00")), r#"{"status":"Digest: sha256:00"}"#);
+        assert_eq!(text(&status(None, "Digest: sha256:00")), r#"{"status":"Digest: sha256:00"}"#);
     }
 
     #[test]
     fn a_failure_in_a_stream_is_said_twice() {
         assert_eq!(
-            text(Told::failure("no space")),
+            text(&Told::failure("no space")),
             r#"{"errorDetail":{"message":"no space"},"error":"no space"}"#
         );
     }

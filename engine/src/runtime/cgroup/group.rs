@@ -23,6 +23,21 @@ pub(in super::super) struct Group {
     name: String,
 }
 
+/// The calling thread is in a group's version 1 directories.
+#[derive(Debug)]
+#[must_use]
+pub(in super::super) struct Inside<'a> {
+    group: &'a Group,
+}
+
+impl Inside<'_> {
+    /// Back to the engine's own directories.
+    pub(in super::super) fn leave(self) -> io::Result<()> {
+        let hierarchies = &self.group.layout.v1;
+        hierarchies.iter().try_for_each(|hierarchy| write(&hierarchy.dir.join("tasks"), "0"))
+    }
+}
+
 /// Writes a value as one write(2), as the kernel wants it.
 pub(super) fn write(path: &Path, value: &str) -> io::Result<()> {
     OpenOptions::new().write(true).open(path)?.write_all(value.as_bytes())
@@ -47,16 +62,31 @@ impl Group {
         self.layout.v2.join(&self.name)
     }
 
-    /// Makes the version 1 directories and moves a process there; on a
-    /// version 2 host, to where supervisors live. Waits for the kernel's RCU
-    /// grace period, which the next ones in a row share.
-    pub(in super::super) fn park(&self, pid: u32) -> io::Result<()> {
-        if self.layout.is_v2() {
-            return write(&self.layout.supervisors().join("cgroup.procs"), &pid.to_string());
-        }
-        for dir in self.v1_dirs() {
+    /// Makes the version 1 directories and moves the calling thread there:
+    /// what it forks is born there. Costs no grace period, for a thread that
+    /// moves itself needs no lock against its own exit.
+    pub(in super::super) fn enter(&self) -> io::Result<Inside<'_>> {
+        let inside = Inside { group: self };
+        let entered = self.v1_dirs().try_for_each(|dir| {
             fs::create_dir(&dir)?;
-            write(&dir.join("cgroup.procs"), &pid.to_string())?;
+            write(&dir.join("tasks"), "0")
+        });
+        match entered {
+            Ok(()) => Ok(inside),
+            Err(error) => {
+                inside.leave()?;
+                self.try_remove_v1()?;
+                Err(error)
+            }
+        }
+    }
+
+    /// Moves a supervisor to where they live on a version 2 host, out of
+    /// reach of whoever stops the engine's own group. Waits for the kernel's
+    /// RCU grace period.
+    pub(in super::super) fn adopt(&self, pid: u32) -> io::Result<()> {
+        if self.layout.is_v2() {
+            write(&self.layout.supervisors().join("cgroup.procs"), &pid.to_string())?;
         }
         Ok(())
     }
@@ -81,6 +111,16 @@ impl Group {
         let dir = self.v2_dir();
         layout::make(&dir)?;
         self.id()
+    }
+
+    /// Whether a directory of it is there.
+    pub(in super::super) fn exists(&self) -> bool {
+        self.v2_dir().exists()
+    }
+
+    /// Removes the version 2 directory if it is empty.
+    pub(in super::super) fn try_remove_v2(&self) -> io::Result<()> {
+        try_remove(&self.v2_dir()).map(drop)
     }
 
     /// The inode number of the version 2 directory.

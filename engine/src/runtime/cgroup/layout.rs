@@ -18,8 +18,9 @@ const WANTED: [&str; 5] = ["cpu", "cpuset", "io", "memory", "pids"];
 pub(in super::super) struct Layout {
     /// Version 1 hierarchies, each once, by its first controller.
     pub(super) v1: Vec<Hierarchy>,
-    /// Of the version 2 tree.
+    /// The engine's directory on the version 2 tree.
     pub(super) v2: PathBuf,
+    root: PathBuf,
 }
 
 /// One version 1 hierarchy.
@@ -72,7 +73,7 @@ impl Layout {
             let mut kind = kind.split(' ');
             let dir = Path::new(mount_point).join(name);
             match (kind.next(), kind.nth(1)) {
-                (Some("cgroup2"), _) => drop(v2.get_or_insert(dir)),
+                (Some("cgroup2"), _) => drop(v2.get_or_insert((dir, mount_point.into()))),
                 (Some("cgroup"), Some(options)) => {
                     let controllers: Vec<String> = options
                         .split(',')
@@ -89,7 +90,13 @@ impl Layout {
                 _ => {}
             }
         }
-        Some(Self { v1, v2: v2? })
+        let (v2, root) = v2?;
+        Some(Self { v1, v2, root })
+    }
+
+    /// Where the version 2 tree is mounted.
+    pub(in super::super) fn root(&self) -> &Path {
+        &self.root
     }
 
     /// Whether the controllers are on the version 2 tree.

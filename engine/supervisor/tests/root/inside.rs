@@ -18,7 +18,7 @@ fn a_read_only_root_takes_no_write_and_a_tmpfs_on_it_does() {
     );
     bench.launch.rootfs.readonly = true;
     bench.launch.mounts.push(mount(MountKind::Tmpfs { data: "size=1m".to_owned() }, "/scratch"));
-    assert_eq!(out(&mut bench), "touch: /no: Read-only file system\n755\nro\n");
+    assert_eq!(out(&mut bench), "touch: /no: Read-only file system\n1777\nro\n");
 }
 
 #[test]
@@ -122,7 +122,7 @@ fn a_read_only_bind_takes_no_write_and_a_wrong_one_is_refused() {
 #[test]
 fn the_container_has_its_own_name_network_processes_and_devices() {
     let mut bench = Bench::shell(
-        "hostname; ip -o link | cut -d' ' -f2,3; echo $$; stat -c '%t:%T %a' /dev/null; ls /dev | tr '\\n' ' '; readlink /dev/fd /dev/ptmx; umask; cat /proc/self/cgroup | grep ^0",
+        "hostname; ip -o link | cut -d' ' -f2,3; echo $$; stat -c '%t:%T %a' /dev/null; ls /dev | tr '\\n' ' '; readlink /dev/fd; readlink /dev/ptmx; umask; cat /proc/self/cgroup | grep ^0",
     );
     let expected = "box\nlo: <LOOPBACK,UP,LOWER_UP>\n1\n1:3 666\nfd mqueue null ptmx pts shm stderr stdin stdout tty zero /proc/self/fd\npts/ptmx\n0022\n0::/\n";
     assert_eq!(out(&mut bench), expected);

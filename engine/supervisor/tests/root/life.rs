@@ -96,7 +96,7 @@ fn an_exec_sees_the_containers_own_namespaces_and_no_more_descriptors() {
     let mut bench = Bench::with(&["sleep", "1000"]);
     let (fds, _attached) = bench.start();
     let script = "cd /proc/self/ns; for n in cgroup ipc mnt net pid uts; do \
-                  [ $(readlink $n) = $(readlink /proc/1/ns/$n) ] || echo $n; done; ls /proc/$$/fd";
+                  [ $(readlink $n) = $(readlink /proc/1/ns/$n) ] || echo $n; done; ls /proc/$$/fd; :";
     let (out, code) = bench.exec(&process(&["sh", "-c", script])).unwrap();
     assert_eq!((out.as_str(), code), ("0\n1\n2\n", 0));
     pidfd_send_signal(&fds[0], Signal::KILL).unwrap();
