@@ -256,7 +256,7 @@ async fn remove(
     if params.flag("link") {
         return Err(unbuilt("removing a link"));
     }
-    shared.scope.container(&id)?.remove(params.flag("force")).await?;
+    shared.scope.container(&id)?.remove(params.flag("force"), &id).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -277,7 +277,7 @@ async fn prune(State(shared): State<Shared>, params: Params) -> Answer {
         }
         let id = snapshot.record.id.hex();
         let Ok(handle) = shared.scope.container(&id) else { continue };
-        match handle.remove(false).await {
+        match handle.remove(false, &handle.id().hex()).await {
             Ok(()) => deleted.push(id),
             // Started, or removed by somebody else, since we looked.
             Err(Error::Conflict(_) | Error::NotFound(_)) => {}

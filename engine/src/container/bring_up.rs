@@ -173,7 +173,7 @@ impl Driver {
 
     fn unwatch(&mut self) {
         if let Some(cgroup) = self.traced.take() {
-            self.tools.probes.trace().unwatch(cgroup);
+            self.report("cannot end its trace", self.tools.probes.trace().unwatch(cgroup));
         }
     }
 

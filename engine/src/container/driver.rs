@@ -32,7 +32,7 @@ pub(super) enum Request {
     Stop { signal: Option<i32>, timeout: Option<i64>, restart: bool, done: Done<()> },
     Kill { signal: i32, done: Done<()> },
     Freeze { freeze: bool, done: Done<()> },
-    Remove { force: bool, done: Done<()> },
+    Remove { force: bool, called: String, done: Done<()> },
     Rename { name: String, done: Done<()> },
     Update { change: Box<Update>, done: Done<()> },
     Attach { options: AttachOptions, done: Done<Attachment> },
@@ -200,8 +200,8 @@ impl Driver {
                 let outcome = self.attach(options).await;
                 answer(done, outcome);
             }
-            Request::Remove { force, done } => {
-                self.remove_asked(force, done).await;
+            Request::Remove { force, called, done } => {
+                self.remove_asked(force, &called, done).await;
             }
         }
     }
@@ -349,7 +349,7 @@ impl Driver {
         Ok(())
     }
 
-    async fn remove_asked(&mut self, force: bool, done: Done<()>) {
+    async fn remove_asked(&mut self, force: bool, called: &str, done: Done<()>) {
         let Some(running) = self.running.clone() else {
             self.restart_at = None;
             let outcome = self.remove().await;
@@ -360,9 +360,8 @@ impl Driver {
             return answer(
                 done,
                 Err(Error::Conflict(format!(
-                    "cannot remove container \"/{}\": container is {state}: stop the container \
-                     before removing or force remove",
-                    self.record.name
+                    "cannot remove container \"{called}\": container is {state}: stop the \
+                     container before removing or force remove"
                 ))),
             );
         }

@@ -13,7 +13,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
-use tokio::{io::AsyncRead, time::timeout};
+use tokio::{io::AsyncRead, sync::watch, time::timeout};
 use tokio_util::io::ReaderStream;
 
 /// How much of the output is moved at once.
@@ -184,7 +184,7 @@ impl ExecHandle {
         };
         let stdio = running.take_stdio();
         *self.stage() = Stage::Running(running.clone());
-        let (ended_sender, ended) = tokio::sync::watch::channel(false);
+        let (ended_sender, ended) = watch::channel(false);
         let exec = self.clone();
         self.inner.container.tools().tracker.spawn(async move {
             let pid = running.pid();
@@ -266,7 +266,7 @@ impl ExecHandle {
 fn attachment(
     stdio: ExecStdio,
     request: &ExecRequest,
-    ended: tokio::sync::watch::Receiver<bool>,
+    ended: watch::Receiver<bool>,
 ) -> Attachment {
     match stdio {
         ExecStdio::Terminal { input, output } => Attachment {
@@ -307,30 +307,24 @@ fn framed(number: u8, pipe: impl AsyncRead + Send + 'static) -> Output {
 
 /// Ends after the process has ended, so that its exit code can be asked for;
 /// and not much later, even if its children hold the pipe.
-fn until_ended(output: Output, ended: tokio::sync::watch::Receiver<bool>) -> Output {
-    enum Step {
-        Copy(Output),
-        Await,
-    }
-    Box::pin(stream::unfold((Step::Copy(output), ended), |(step, mut ended)| async move {
-        if let Step::Copy(mut output) = step {
-            let next = next_or_linger(&mut output, &mut ended).await;
-            match next {
-                // A terminal whose last user has gone answers EIO (tty_ioctl(4)).
-                Some(Err(error)) if error.raw_os_error() == Some(nix::libc::EIO) => {}
-                Some(item) => return Some((item, (Step::Copy(output), ended))),
-                None => {}
-            }
+fn until_ended(output: Output, ended: watch::Receiver<bool>) -> Output {
+    Box::pin(stream::unfold(Some((output, ended)), |going| async move {
+        let (mut output, mut ended) = going?;
+        match next_or_linger(&mut output, &mut ended).await {
+            // A terminal whose last user has gone answers EIO (tty_ioctl(4)).
+            Some(Err(error)) if error.raw_os_error() == Some(nix::libc::EIO) => {}
+            Some(item) => return Some((item, Some((output, ended)))),
+            None => {}
         }
         // An error says that the watcher has gone, after the end.
         drop(ended.wait_for(|ended| *ended).await);
-        None::<(io::Result<Bytes>, (Step, tokio::sync::watch::Receiver<bool>))>
+        None
     }))
 }
 
 async fn next_or_linger(
     output: &mut Output,
-    ended: &mut tokio::sync::watch::Receiver<bool>,
+    ended: &mut watch::Receiver<bool>,
 ) -> Option<io::Result<Bytes>> {
     tokio::select! {
         biased;

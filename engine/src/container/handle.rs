@@ -148,10 +148,6 @@ impl Handle {
         &self.inner.tools
     }
 
-    pub(super) fn running_watch(&self) -> watch::Receiver<Option<Running>> {
-        self.inner.running.clone()
-    }
-
     fn exits(&self) -> broadcast::Receiver<WaitOutcome> {
         match self.inner.exits.upgrade() {
             Some(exits) => exits.subscribe(),
@@ -219,12 +215,14 @@ impl Handle {
         self.ask(|done| Request::Freeze { freeze: false, done }).await
     }
 
-    /// Removes it and everything of it; `force` kills it first.
+    /// Removes it and everything of it; `force` kills it first. `called`: how
+    /// the user named it, for the refusal.
     ///
     /// # Errors
     /// `Conflict` if it runs and `force` is not given.
-    pub async fn remove(&self, force: bool) -> Result<(), Error> {
-        self.ask(|done| Request::Remove { force, done }).await
+    pub async fn remove(&self, force: bool, called: &str) -> Result<(), Error> {
+        let called = called.to_owned();
+        self.ask(|done| Request::Remove { force, called, done }).await
     }
 
     /// The caller has taken the name.
@@ -252,7 +250,10 @@ impl Handle {
         let mut seen = self.inner.seen.clone();
         let now = self.snapshot();
         async move {
-            let outcome_now = |state: &State| WaitOutcome { code: state.exit_code(), error: None };
+            let outcome_now = |state: &State| {
+                let error = state.error().map(str::to_owned);
+                WaitOutcome { code: state.exit_code(), error }
+            };
             match condition {
                 WaitCondition::NotRunning if !now.state.is_up() => Ok(outcome_now(&now.state)),
                 WaitCondition::NotRunning | WaitCondition::NextExit => match exits.recv().await {

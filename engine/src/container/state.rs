@@ -159,6 +159,19 @@ impl State {
         }
     }
 
+    /// Why it could not be started the last time that was tried.
+    #[must_use]
+    pub fn error(&self) -> Option<&str> {
+        let error = match self {
+            Self::Created { error, .. } | Self::Exited { error, .. } => error,
+            Self::Running { .. }
+            | Self::Paused { .. }
+            | Self::Restarting { .. }
+            | Self::Removing => return None,
+        };
+        (!error.is_empty()).then_some(error)
+    }
+
     /// What `docker wait` says of a container that does not run.
     #[must_use]
     pub fn exit_code(&self) -> i32 {

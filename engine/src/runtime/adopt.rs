@@ -3,7 +3,7 @@
 use super::{
     Exit, Inner, Running,
     connection::{Connection, hear},
-    prepared::SOCKET,
+    prepared::{SOCKET, directory_of, short},
     running::Shared,
     stdio,
 };
@@ -69,7 +69,11 @@ pub(super) async fn adopt(runtime: &Arc<Inner>, id: ContainerId) -> Result<Adopt
 fn meet(path: &Path) -> io::Result<Option<OwnedFd>> {
     let socket =
         socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
-    match connect(&socket, &SocketAddrUnix::new(path)?) {
+    let directory = match directory_of(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        directory => directory?,
+    };
+    match connect(&socket, &SocketAddrUnix::new(short(&directory, SOCKET))?) {
         Ok(()) => Ok(Some(socket)),
         Err(Errno::NOENT | Errno::CONNREFUSED) => Ok(None),
         Err(error) => Err(error.into()),

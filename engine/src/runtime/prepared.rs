@@ -15,11 +15,15 @@ use crate::{
     ids::ContainerId,
     spec::HostConfig,
 };
+use rustix::fs::{Mode, OFlags};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, listen, socket_with};
 use std::{
     fs, io,
-    os::{fd::OwnedFd, unix::fs::DirBuilderExt as _},
-    path::Path,
+    os::{
+        fd::{AsRawFd as _, OwnedFd},
+        unix::fs::DirBuilderExt as _,
+    },
+    path::{Path, PathBuf},
     sync::Arc,
 };
 use tritium_supervisor::protocol::{Request, Streams};
@@ -173,9 +177,21 @@ fn listen_at(directory: &Path) -> io::Result<OwnedFd> {
     remove_file(&path)?;
     let socket =
         socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
-    bind(&socket, &SocketAddrUnix::new(&path)?)?;
+    bind(&socket, &SocketAddrUnix::new(short(&directory_of(&path)?, SOCKET))?)?;
     listen(&socket, 16)?;
     Ok(socket)
+}
+
+/// The directory that the socket `path` is in.
+pub(super) fn directory_of(path: &Path) -> io::Result<OwnedFd> {
+    let directory = path.parent().unwrap_or(Path::new("/"));
+    Ok(rustix::fs::open(directory, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?)
+}
+
+/// A path of `name` in `directory` that fits into the 108 bytes of an address
+/// (unix(7)), however long the directory's own is.
+pub(super) fn short(directory: &OwnedFd, name: &str) -> PathBuf {
+    format!("/proc/self/fd/{}/{name}", directory.as_raw_fd()).into()
 }
 
 /// Removes a file that may not be there.

@@ -154,7 +154,7 @@ pub async fn restore(found: Vec<Found>, tools: &Tools) -> Result<(), Error> {
     }
     tools.tracker.spawn(async move {
         for (handle, again) in to_start {
-            let outcome = if again { handle.start().await } else { handle.remove(false).await };
+            let outcome = if again { handle.start().await } else { handle.remove(false, &handle.id().hex()).await };
             if let Err(error) = outcome {
                 tracing::warn!(container = %handle.id(), error = %chain(&error), "cannot go on with it");
             }

@@ -23,6 +23,11 @@ pub(crate) struct Container {
     pub(crate) running: bool,
     /// Its end has been told.
     pub(crate) told: bool,
+    /// The root's mount. overlayfs syncs the whole file system below it when
+    /// its last mount goes (`ovl_sync_fs`, fs/overlayfs/super.c): several
+    /// milliseconds that would lie between the container's end and its being
+    /// told. So this holds it beyond that.
+    root: Option<OwnedFd>,
     oom_file: Option<PathBuf>,
     /// What the OOM file said before the container began.
     ooms_before: u64,
@@ -50,6 +55,7 @@ impl Container {
             pidfd,
             running: false,
             told: false,
+            root: None,
             oom_file: launch.oom_file.clone(),
             ooms_before: 0,
             has_pid_namespace: launch.namespaces.pid == Namespace::New,
@@ -63,6 +69,15 @@ impl Container {
 
     pub(crate) fn set_input(&mut self, input: Option<OwnedFd>) {
         self.input = input;
+    }
+
+    pub(crate) fn hold_root(&mut self, root: Option<OwnedFd>) {
+        self.root = root;
+    }
+
+    /// Lets the root go, when all has been told.
+    pub(crate) fn let_go(self) {
+        drop(self.root);
     }
 
     /// End-of-file for a pipe. A terminal has none: there it is a character.

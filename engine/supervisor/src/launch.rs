@@ -24,6 +24,7 @@ pub(crate) struct Starting {
     pub(crate) pid: i32,
     pub(crate) pidfd: OwnedFd,
     pub(crate) terminal: Option<OwnedFd>,
+    pub(crate) root: Option<OwnedFd>,
     listener: Listener,
     executing: bool,
     failure: Option<Failure>,
@@ -46,6 +47,7 @@ impl Starting {
     pub(crate) fn listen(&mut self) -> Outcome {
         loop {
             match self.listener.hear() {
+                Ok(Some(Word::Root(mount))) => self.root = Some(mount),
                 Ok(Some(Word::Terminal(master))) => self.terminal = Some(master),
                 Ok(Some(Word::Executing)) => self.executing = true,
                 Ok(Some(Word::Failed(failure))) => self.failure = Some(failure),
@@ -115,7 +117,7 @@ pub(crate) fn first(
     // stranger's.
     let reaper = launch.init.then(|| mounts::clone_tree(CWD, "/proc/self/exe", false));
     let reaper = reaper.transpose().step("open the reaper")?;
-    let given = Given { network, stdio, reaper };
+    let given = Given { network, foreign: setup::foreign(launch)?, stdio, reaper };
     let body = |speaker: &Speaker| setup::first(launch, &given, speaker);
     Ok((start(None, place, new, target, body)?, pipes))
 }
@@ -147,6 +149,7 @@ fn start(
             pid,
             pidfd,
             terminal: None,
+            root: None,
             listener,
             executing: false,
             failure: None,

@@ -14,6 +14,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use tritium_supervisor::protocol::{Failure, Launch, MountKind, Propagation, Rootfs};
 
+use crate::channel::Speaker;
 use crate::failure::{Step, during_init};
 use crate::inside::{self, Kind};
 use crate::{devices, mounts};
@@ -176,13 +177,18 @@ pub(crate) fn make_cwd(root: BorrowedFd<'_>, cwd: &str) -> std::result::Result<(
     }
 }
 
-/// Writes `value` to the kernel setting `key`: `net.ipv4.ip_forward`.
-pub(crate) fn sysctl(key: &str, value: &str) -> std::result::Result<(), Failure> {
+/// Writes `value` to the kernel setting `key`: `net.ipv4.ip_forward`. Opened
+/// here, where the namespaces are the container's; written by the supervisor.
+pub(crate) fn sysctl(
+    key: &str,
+    value: &str,
+    speaker: &Speaker,
+) -> std::result::Result<(), Failure> {
     let path = Path::new("/proc/sys").join(key.replace('.', "/"));
     let open = OFlags::WRONLY | OFlags::CLOEXEC;
     let file =
         rustix::fs::open(&path, open, Mode::empty()).step(&format!("open {}", path.display()))?;
-    rustix::io::write(file, value.as_bytes()).step(&format!("write {}", path.display())).map(|_| ())
+    speaker.sysctl(file.as_fd(), value).step(&format!("write {}", path.display()))
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@
 use nix::sched::{CloneFlags, setns, unshare};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{CWD, Mode, OFlags};
+use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open, umask};
 use std::convert::Infallible;
 use tritium_supervisor::protocol::{Failure, Launch, MountKind, Namespace, Process};
@@ -29,6 +30,8 @@ pub(crate) type Stdio = [OwnedFd; 3];
 #[derive(Debug)]
 pub(crate) struct Given<'a> {
     pub(crate) network: Option<BorrowedFd<'a>>,
+    /// By [`foreign`].
+    pub(crate) foreign: Vec<(OwnedFd, CloneFlags)>,
     pub(crate) stdio: Option<Stdio>,
     /// A detached mount of this program, if it shall be the reaper.
     pub(crate) reaper: Option<OwnedFd>,
@@ -42,7 +45,7 @@ pub(crate) fn first(
 ) -> Result<Infallible, Failure> {
     begin(&launch.process, given.stdio.as_ref())?;
     umask(Mode::empty());
-    join(launch, given.network)?;
+    join(launch, given)?;
     let hierarchies = match launch.mounts.iter().any(|mount| mount.kind == MountKind::Cgroup) {
         true => cgroups::hierarchies().step("read the control groups")?,
         false => Vec::new(),
@@ -53,6 +56,7 @@ pub(crate) fn first(
     let planned = mounts::plan(&launch.mounts)?;
     root::detach_from_host(launch)?;
     let root = root::mount(&launch.rootfs)?;
+    speaker.root(root.as_fd()).step("hand the root out")?;
     for mount in planned {
         mounts::place(root.as_fd(), mount, &hierarchies)?;
     }
@@ -61,7 +65,7 @@ pub(crate) fn first(
     }
     populate(launch, root.as_fd(), speaker)?;
     for (key, value) in &launch.sysctls {
-        root::sysctl(key, value)?;
+        root::sysctl(key, value, speaker)?;
     }
     root::protect(root.as_fd(), &launch.readonly_paths)?;
     root::mask(root.as_fd(), &launch.masked_paths)?;
@@ -132,31 +136,44 @@ fn begin(process: &Process, stdio: Option<&Stdio>) -> Result<(), Failure> {
 
 /// Joins the namespaces that are somebody else's. The pid namespace is not
 /// among them: the supervisor has cloned this child into it.
-fn join(launch: &Launch, network: Option<BorrowedFd<'_>>) -> Result<(), Failure> {
+fn join(launch: &Launch, given: &Given<'_>) -> Result<(), Failure> {
+    for (foreign, flag) in &given.foreign {
+        setns(foreign, *flag).step("join another container's namespace")?;
+    }
+    match (&launch.namespaces.network, given.network) {
+        (Namespace::Given, Some(network)) => {
+            setns(network, CloneFlags::CLONE_NEWNET).step("join the network namespace")
+        }
+        (Namespace::Given, None) => Err(Errno::BADF).step("join the network namespace"),
+        (Namespace::New, _) => {
+            tritium_sys::link::loopback_up().step("switch the loopback interface on")
+        }
+        (Namespace::Host | Namespace::Of { .. }, _) => Ok(()),
+    }
+}
+
+/// The processes whose namespaces shall be joined. To be opened where their
+/// numbers mean something: in the supervisor's pid namespace, not the child's.
+pub(crate) fn foreign(launch: &Launch) -> Result<Vec<(OwnedFd, CloneFlags)>, Failure> {
     let namespaces = &launch.namespaces;
-    for (namespace, flag, what) in [
-        (&namespaces.network, CloneFlags::CLONE_NEWNET, "network"),
-        (&namespaces.ipc, CloneFlags::CLONE_NEWIPC, "ipc"),
-        (&namespaces.uts, CloneFlags::CLONE_NEWUTS, "uts"),
-        (&namespaces.cgroup, CloneFlags::CLONE_NEWCGROUP, "cgroup"),
-    ] {
-        let step = format!("join the {what} namespace");
-        match (namespace, network) {
-            (Namespace::Of { pid }, _) => setns(pidfd_of(*pid).step(&step)?, flag).step(&step)?,
-            (Namespace::Given, Some(given)) => setns(given, flag).step(&step)?,
-            (Namespace::Given, None) => Err(rustix::io::Errno::BADF).step(&step)?,
-            (Namespace::New | Namespace::Host, _) => {}
+    let wanted = [
+        (&namespaces.network, CloneFlags::CLONE_NEWNET),
+        (&namespaces.ipc, CloneFlags::CLONE_NEWIPC),
+        (&namespaces.uts, CloneFlags::CLONE_NEWUTS),
+        (&namespaces.cgroup, CloneFlags::CLONE_NEWCGROUP),
+    ];
+    let mut found = Vec::new();
+    for (namespace, flag) in wanted {
+        if let Namespace::Of { pid } = namespace {
+            found.push((pidfd_of(*pid).step(&format!("find process {pid}"))?, flag));
         }
     }
-    if namespaces.network == Namespace::New {
-        tritium_sys::link::loopback_up().step("switch the loopback interface on")?;
-    }
-    Ok(())
+    Ok(found)
 }
 
 /// A descriptor of process `pid`.
 pub(crate) fn pidfd_of(pid: i32) -> rustix::io::Result<OwnedFd> {
-    let pid = Pid::from_raw(pid).ok_or(rustix::io::Errno::SRCH)?;
+    let pid = Pid::from_raw(pid).ok_or(Errno::SRCH)?;
     pidfd_open(pid, PidfdFlags::empty())
 }
 

@@ -78,6 +78,10 @@ impl Supervisor {
             self.bury();
             self.report();
         }
+        self.connections.clear();
+        if let Some(container) = self.container {
+            container.let_go();
+        }
         Ok(())
     }
 
@@ -251,7 +255,7 @@ impl Supervisor {
     }
 
     fn started(&mut self, started: Starting) {
-        let Starting { exec, pid, pidfd, terminal, .. } = started;
+        let Starting { exec, pid, pidfd, terminal, root, .. } = started;
         if let Some(id) = exec {
             let event = Event::Started { exec: Some(id.clone()), pid };
             let fds: Vec<BorrowedFd<'_>> =
@@ -271,6 +275,7 @@ impl Supervisor {
             }
             container.set_input(Some(master));
         }
+        container.hold_root(root);
         container.running = true;
         tell(&mut self.connections, &Event::Started { exec: None, pid }, &container.handed_out());
     }

@@ -42,10 +42,9 @@ pub fn forget_program() -> io::Result<()> {
     trim();
     for Range { start, end } in &mappings {
         let address = std::ptr::with_exposed_provenance_mut::<libc::c_void>(*start);
-        // SAFETY: an unused range is empty, which the call takes as nothing
-        // to do. The others `untouched` has picked:
-        // private mappings of a file that nobody
-        // can write to and of which no page differs from the file (the kernel
+        // SAFETY: an unused range is empty, which is nothing to do. The others
+        // `untouched` has picked: private mappings of a file that nobody can
+        // write to, and of which no page differs from the file (the kernel
         // counts none as anonymous). Dropping such pages changes no byte that
         // can be read there: the next access gets the same ones from the
         // file, which the kernel keeps from being written while it executes.

@@ -257,14 +257,14 @@ impl Engine {
 
 /// The engine's own directory in each hierarchy.
 fn cgroup_directories(name: &str) -> Vec<PathBuf> {
+    let supervisors = format!("{name}-supervisors");
     let mut found = Vec::new();
     let root = Path::new("/sys/fs/cgroup");
     let hierarchies = fs::read_dir(root).unwrap().flatten().map(|entry| entry.path());
     for hierarchy in hierarchies.chain([root.to_owned()]) {
         let directory = hierarchy.join(name);
-        if directory.is_dir() {
-            found.push(directory);
-        }
+        let directories = [directory, hierarchy.join(&supervisors)];
+        found.extend(directories.into_iter().filter(|directory| directory.is_dir()));
     }
     found
 }

@@ -10,6 +10,7 @@ mod engine;
 mod exec;
 mod lifecycle;
 mod logs;
+mod metrics;
 mod network;
 mod run;
 mod streams;

@@ -114,10 +114,12 @@ impl Layout {
         Group::new(self.clone(), name)
     }
 
-    /// Where supervisors live on a version 2 tree: a directory that limits
-    /// its children cannot hold processes itself.
+    /// Where supervisors live on a version 2 tree: beside the engine's own
+    /// directory, since below it the guard lets nobody in but containers.
     pub(super) fn supervisors(&self) -> PathBuf {
-        self.v2.join(SUPERVISORS)
+        let mut name = self.v2.clone().into_os_string();
+        name.push("-supervisors");
+        name.into()
     }
 
     /// Every directory of the engine in any hierarchy, by name.
@@ -127,7 +129,7 @@ impl Layout {
             for entry in fs::read_dir(dir)? {
                 let entry = entry?;
                 let Ok(name) = entry.file_name().into_string() else { continue };
-                if name != SUPERVISORS && entry.file_type()?.is_dir() && !names.contains(&name) {
+                if entry.file_type()?.is_dir() && !names.contains(&name) {
                     names.push(name);
                 }
             }
@@ -135,8 +137,6 @@ impl Layout {
         Ok(names)
     }
 }
-
-const SUPERVISORS: &str = "supervisors";
 
 impl Hierarchy {
     pub(super) fn has(&self, controller: &str) -> bool {

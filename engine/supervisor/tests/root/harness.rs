@@ -36,7 +36,10 @@ pub(crate) fn binary() -> &'static Path {
             .args(["--target", "x86_64-unknown-linux-gnu", "--target-dir"])
             .arg(&target)
             .current_dir(&workspace)
-            .env("CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS", "-C target-feature=+crt-static")
+            .env(
+                "CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS",
+                "-C target-feature=+crt-static -C relocation-model=static",
+            )
             .status()
             .unwrap();
         assert!(built.success(), "the supervisor must build");
@@ -54,6 +57,8 @@ pub(crate) struct Bench {
     pub(crate) top: PathBuf,
     pub(crate) cgroup: PathBuf,
     pub(crate) launch: Launch,
+    /// For [`Namespace::Given`].
+    pub(crate) network: Option<OwnedFd>,
     pub(crate) supervisor: Child,
     pub(crate) engine: Option<Engine>,
 }
@@ -100,7 +105,7 @@ impl Bench {
                 .unwrap();
         let supervisor = Command::new(binary()).stdin(Stdio::from(theirs)).spawn().unwrap();
         let launch = launch(&top);
-        Self { top, cgroup, launch, supervisor, engine: Some(Engine(ours)) }
+        Self { top, cgroup, launch, network: None, supervisor, engine: Some(Engine(ours)) }
     }
 
     pub(crate) fn with(args: &[&str]) -> Self {
@@ -130,6 +135,7 @@ impl Bench {
                 .unwrap();
         let (streams, sockets): (Vec<_>, Vec<_>) = attached.into_iter().unzip();
         let mut fds = vec![memfd(&self.launch), socket, group];
+        fds.extend(self.network.take());
         fds.extend(sockets);
         self.engine().ask(&Request::Launch { attachments: streams }, &fds);
     }

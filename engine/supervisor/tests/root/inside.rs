@@ -139,3 +139,62 @@ fn limits_and_the_oom_score_are_set() {
     let sentence = "error during container init: error setting rlimits for ready process: error setting rlimit type 7: operation not permitted";
     assert_eq!(bench.refused().1, sentence);
 }
+
+#[test]
+fn a_container_can_join_the_namespaces_of_another() {
+    let mut first = Bench::with(&["sleep", "1000"]);
+    let (fds, _attached) = first.start();
+    let pid =
+        fs::read_to_string(format!("/proc/{0}/task/{0}/children", first.supervisor.id())).unwrap();
+    let pid: i32 = pid.trim().parse().unwrap();
+    let names = |pid: &str| {
+        ["pid", "net", "ipc", "uts"]
+            .map(|name| {
+                fs::read_link(format!("/proc/{pid}/ns/{name}")).unwrap().display().to_string()
+                    + "\n"
+            })
+            .concat()
+    };
+    for given in [false, true] {
+        let mut second = Bench::shell(
+            "cd /proc/self/ns; for n in pid net ipc uts; do readlink $n; done; cat /proc/1/comm",
+        );
+        let of = || Namespace::Of { pid };
+        let namespaces = &mut second.launch.namespaces;
+        (namespaces.pid, namespaces.network, namespaces.ipc, namespaces.uts) =
+            (of(), of(), of(), of());
+        if given {
+            namespaces.network = Namespace::Given;
+            second.network = Some(fs::File::open(format!("/proc/{pid}/ns/net")).unwrap().into());
+        }
+        assert_eq!(out(&mut second), names(&pid.to_string()) + "sleep\n");
+    }
+    rustix::process::pidfd_send_signal(&fds[0], rustix::process::Signal::KILL).unwrap();
+    first.engine().exited(None);
+}
+
+#[test]
+fn options_too_long_for_one_string_go_in_a_page() {
+    let mut bench = Bench::shell("cat /etc/marker; echo written > /new; cat /new");
+    let deep = |name: &str| {
+        let path = bench.top.join(name.repeat(100)).join(name.repeat(50));
+        fs::create_dir_all(&path).unwrap();
+        path
+    };
+    let (upper, work) = (deep("u,"), deep("w:"));
+    fs::create_dir_all(bench.top.join("layers/top:1/etc")).unwrap();
+    fs::write(bench.top.join("layers/top:1/etc/marker"), "topmost\n").unwrap();
+    (bench.launch.rootfs.upper, bench.launch.rootfs.work) = (upper.clone(), work);
+    bench.launch.rootfs.lower = strings(&["top:1", "base"]);
+    assert_eq!(out(&mut bench), "topmost\nwritten\n");
+    assert_eq!(fs::read_to_string(upper.join("new")).unwrap(), "written\n");
+}
+
+#[test]
+fn the_containers_groups_are_shown_and_cannot_be_written() {
+    let mut bench = Bench::shell(
+        "grep -c cgroup /proc/mounts >/dev/null; for f in /sys/fs/cgroup/cgroup.procs /sys/fs/cgroup/*/cgroup.procs; do [ -e $f ] && echo 0 2>/dev/null > $f && echo $f; done; grep '/sys/fs/cgroup' /proc/mounts | grep -c cgroup",
+    );
+    let (count, _, _) = bench.run();
+    assert!(count.trim().parse::<u32>().unwrap() >= 1, "{count}");
+}
