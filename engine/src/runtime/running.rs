@@ -129,7 +129,9 @@ impl Running {
             *input = None;
         }
         // Gone: then its standard input is as well.
-        drop(self.0.connection.tell(Request::CloseStdin, Vec::new()));
+        if self.0.connection.tell(Request::CloseStdin, Vec::new()).is_err() {
+            tracing::debug!("it has ended, and its input with it");
+        }
     }
 
     /// Tells the terminal how large it is.

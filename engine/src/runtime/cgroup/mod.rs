@@ -33,6 +33,7 @@ struct Setting {
 }
 
 impl Setting {
+    #[expect(clippy::needless_pass_by_value, reason = "numbers and texts, written in place")]
     fn new(controller: &'static str, file: &'static str, value: impl ToString) -> Self {
         Self { controller, file, value: value.to_string(), optional: false }
     }

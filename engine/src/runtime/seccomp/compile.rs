@@ -164,6 +164,7 @@ fn kernel() -> (u32, u32) {
 }
 
 /// The `AUDIT_ARCH_*` of seccomp_data; x32 is x86_64 with a bit in the number.
+#[expect(clippy::wildcard_enum_match_arm, reason = "the library knows more than this engine")]
 fn audit(arch: ScmpArch) -> Option<(u32, u32)> {
     Some(match arch {
         ScmpArch::X8664 => (0xc000_003e, 0),

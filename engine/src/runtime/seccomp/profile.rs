@@ -112,8 +112,7 @@ impl Profile {
             super::compile::architecture(name)?;
         }
         for rule in profile.syscalls.iter().flatten() {
-            if !rule.name.is_empty() && rule.names.as_ref().is_some_and(|names| !names.is_empty())
-            {
+            if !rule.name.is_empty() && rule.names.as_ref().is_some_and(|names| !names.is_empty()) {
                 return Err(BadProfile::BothNames);
             }
             super::compile::action(&rule.action, rule.errno_ret)?;
@@ -164,7 +163,6 @@ fn has(set: Set, name: &str) -> bool {
     capabilities::number(name).is_some_and(|number| set.has(number))
 }
 
-#[expect(clippy::ptr_arg, reason = "given to Iterator::any over Strings")]
 fn native(name: &String) -> bool {
     match std::env::consts::ARCH {
         "x86_64" => name == "amd64",
