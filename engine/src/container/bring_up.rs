@@ -182,7 +182,12 @@ impl Driver {
             "none" => JoinedNetwork::Own(Mode::None),
             mode => match mode.strip_prefix("container:") {
                 Some(other) => JoinedNetwork::Of(self.pid_of(other, "network")?),
-                None => JoinedNetwork::Own(Mode::Bridge),
+                None if mode == DEFAULT_NETWORK => JoinedNetwork::Own(Mode::Bridge),
+                None => {
+                    return Err(Error::NotFound(format!(
+                        "failed to set up container networking: network {mode} not found"
+                    )));
+                }
             },
         };
         let of = |mode: &str, what| {

@@ -6,7 +6,7 @@
 
 use super::{packet, stdio};
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     io,
     os::fd::{AsFd as _, OwnedFd},
 };
@@ -40,6 +40,7 @@ type Outcome = Result<Started, Failure>;
 enum Command {
     Launch { attachments: Vec<Streams>, fds: Vec<OwnedFd>, reply: oneshot::Sender<Outcome> },
     Exec { id: String, fds: Vec<OwnedFd>, reply: oneshot::Sender<Outcome> },
+    Attach { streams: Streams, socket: OwnedFd, reply: oneshot::Sender<()> },
     Plain { request: Request, fds: Vec<OwnedFd> },
 }
 
@@ -72,6 +73,7 @@ impl Connection {
             inbox,
             exit: exit_seen,
             launching: None,
+            attaching: VecDeque::new(),
             execs: HashMap::new(),
             last_word,
         };
@@ -102,6 +104,13 @@ impl Connection {
         answer.await.map_err(|_| Gone)
     }
 
+    /// Has the output copied to a socket too; from now on when this returns.
+    pub(super) async fn attach(&self, streams: Streams, socket: OwnedFd) -> Result<(), Gone> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Command::Attach { streams, socket, reply })?;
+        answer.await.map_err(|_| Gone)
+    }
+
     /// Asks for what is not answered.
     pub(super) fn tell(&self, request: Request, fds: Vec<OwnedFd>) -> Result<(), Gone> {
         self.send(Command::Plain { request, fds })
@@ -126,6 +135,8 @@ struct Talk {
     inbox: mpsc::UnboundedReceiver<Command>,
     exit: watch::Sender<Option<Exit>>,
     launching: Option<oneshot::Sender<Outcome>>,
+    /// Answered in the order that they were asked in.
+    attaching: VecDeque<oneshot::Sender<()>>,
     execs: HashMap<String, Exec>,
     last_word: LastWord,
 }
@@ -172,6 +183,10 @@ impl Talk {
                 self.execs.insert(id.clone(), exec);
                 (Request::Exec { id }, fds)
             }
+            Command::Attach { streams, socket, reply } => {
+                self.attaching.push_back(reply);
+                (Request::Attach { streams }, vec![socket])
+            }
             Command::Plain { request, fds } => (request, fds),
         };
         let bytes = serde_json::to_vec(&request)?;
@@ -194,6 +209,11 @@ impl Talk {
                 let Some(exec) = self.execs.get_mut(&id) else { return };
                 let started = Started { pid, fds, exit: exec.exit.subscribe() };
                 answer(exec.starting.take(), Ok(started));
+            }
+            Event::Attached {} => {
+                if let Some(Err(())) = self.attaching.pop_front().map(|reply| reply.send(())) {
+                    tracing::debug!("whoever wanted to attach has stopped waiting");
+                }
             }
             Event::Failed { exec: None, failure } => answer(self.launching.take(), Err(failure)),
             Event::Failed { exec: Some(id), failure } => {

@@ -100,8 +100,8 @@ impl Running {
         let failed = |error| self.failed("attach to", error);
         let (ours, theirs) = UnixStream::pair().map_err(failed)?;
         let theirs = theirs.into_std().map_err(failed)?;
-        let request = Request::Attach { streams };
-        self.0.connection.tell(request, vec![theirs.into()]).map_err(|Gone| self.not_running())?;
+        let attached = self.0.connection.attach(streams, theirs.into()).await;
+        attached.map_err(|Gone| self.not_running())?;
         Ok(ours)
     }
 

@@ -117,6 +117,8 @@ pub(crate) fn new(
     flags: MountAttrFlags,
 ) -> Result<OwnedFd> {
     let context = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?;
+    // What /proc/mounts shows in its first column.
+    fsconfig_set_string(&context, "source", kind)?;
     for (key, value) in options {
         match value {
             Some(value) => fsconfig_set_string(&context, *key, *value)?,

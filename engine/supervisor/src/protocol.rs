@@ -49,7 +49,7 @@ pub enum Request {
     /// Copy the init process's output to a stream socket as Docker's
     /// multiplexed frames (8-byte header: stream, 0, 0, 0, big-endian length);
     /// with a terminal, raw bytes without frames. The stream ends when the
-    /// output does. Descriptor: the socket.
+    /// output does. Descriptor: the socket. Answered by [`Event::Attached`].
     Attach { streams: Streams },
     /// The init process shall see end-of-file on its standard input once what
     /// was written has been read. (The engine has closed its own copy.)
@@ -75,6 +75,9 @@ pub enum Event {
     /// for the init process: as in `Hello`. For an exec: its pidfd, then the
     /// terminal's master if it has a terminal.
     Started { exec: Option<String>, pid: i32 },
+    /// The socket of an [`Request::Attach`] gets every byte of output from here
+    /// on; sent in the order of the requests.
+    Attached {},
     /// A process could not be started; nothing of it is left.
     Failed { exec: Option<String>, failure: Failure },
     /// Something is wrong that does not stop the container: its log has lost

@@ -46,6 +46,7 @@ fn events_are_what_version_1_has() {
     golden("event_hello", &Event::Hello { version: 1, pid: 42, exit: None });
     golden("event_hello_after_exit", &Event::Hello { version: 1, pid: 42, exit: Some(exit) });
     golden("event_started", &Event::Started { exec: None, pid: 42 });
+    golden("event_attached", &Event::Attached {});
     golden("event_started_exec", &Event::Started { exec: Some("4f".to_owned()), pid: 43 });
     let failure = Failure {
         step: "exec nope".to_owned(),

@@ -31,7 +31,9 @@ fn malformed_requests_get_docker_shaped_errors() {
     for (method, path, body, status) in cases {
         let (got, answer) = engine.api(method, path, body);
         assert_eq!(got, status, "{method} {path} {body}: {answer}");
-        assert!(answer.contains("{\"message\":\""), "{method} {path} {body}: {answer}");
+        // Of the version itself Docker complains in plain text.
+        let shaped = answer.contains("{\"message\":\"") || answer.contains("client version");
+        assert!(shaped, "{method} {path} {body}: {answer}");
     }
     assert_eq!(engine.ok(&["ps", "-aq"]), "");
 }

@@ -8,7 +8,8 @@ fn a_container_has_an_address_a_route_and_a_name() {
     engine.ok(&["run", "-d", "--name", "nn", "--hostname", "web", "busybox", "sleep", "1000"]);
     let address = engine.ok(&["inspect", "-f", "{{.NetworkSettings.IPAddress}}", "nn"]);
     let inside = engine.ok(&["exec", "nn", "ip", "-4", "addr", "show", "eth0"]);
-    assert!(inside.contains(&format!("inet {address}/16")), "{inside}");
+    let prefix = engine.ok(&["inspect", "-f", "{{.NetworkSettings.IPPrefixLen}}", "nn"]);
+    assert!(inside.contains(&format!("inet {address}/{prefix} ")), "{inside}");
     let gateway =
         engine.ok(&["inspect", "-f", "{{.NetworkSettings.Networks.bridge.Gateway}}", "nn"]);
     assert!(engine.ok(&["exec", "nn", "ip", "route"]).contains(&format!("default via {gateway}")));
