@@ -88,8 +88,7 @@ fn a_crash_in_the_middle_of_everything_leaves_nothing_half_made() {
         let mut children = Vec::new();
         for number in 0..6 {
             let name = format!("c{round}-{number}");
-            let arguments =
-                ["run", "--rm", "--network", "none", "--name", &name, "busybox", "true"];
+            let arguments = ["run", "--network", "none", "--name", &name, "busybox", "true"];
             children.push(
                 engine
                     .docker(&arguments)

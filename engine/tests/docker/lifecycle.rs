@@ -164,12 +164,13 @@ fn top_shows_the_containers_processes_and_nothing_else() {
 fn events_tell_a_containers_life_in_dockers_words() {
     let engine = Engine::start();
     engine.ok(&["run", "--rm", "--name", "ee", "busybox", "true"]);
+    let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
     let said = engine.ok(&[
         "events",
         "--since",
-        "1h",
+        "1700000000",
         "--until",
-        "0s",
+        &(now + 1).to_string(),
         "--filter",
         "container=ee",
         "--format",

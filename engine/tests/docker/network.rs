@@ -5,7 +5,19 @@ use crate::engine::{Engine, wait_for};
 #[test]
 fn a_container_has_an_address_a_route_and_a_name() {
     let engine = Engine::with(&["--address-pool", "10.201.0.0/16"]);
-    engine.ok(&["run", "-d", "--name", "nn", "--hostname", "web", "busybox", "sleep", "1000"]);
+    engine.ok(&[
+        "run",
+        "-d",
+        "--name",
+        "nn",
+        "--cap-add",
+        "NET_RAW",
+        "--hostname",
+        "web",
+        "busybox",
+        "sleep",
+        "1000",
+    ]);
     let address = engine.ok(&["inspect", "-f", "{{.NetworkSettings.IPAddress}}", "nn"]);
     let inside = engine.ok(&["exec", "nn", "ip", "-4", "addr", "show", "eth0"]);
     let prefix = engine.ok(&["inspect", "-f", "{{.NetworkSettings.IPPrefixLen}}", "nn"]);
