@@ -94,7 +94,7 @@ async fn plugin(method: Method, Path(rest): Path<String>) -> Response {
         Some(name) if method == Method::GET => {
             error::message(StatusCode::NOT_FOUND, &format!("plugin \"{name}\" not found"))
         }
-        Some(_) | None => Failure::from(unbuilt("plugins")).into_response(),
+        Some(_) | None => unbuilt("plugins").into_response(),
     }
 }
 

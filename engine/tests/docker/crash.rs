@@ -78,7 +78,7 @@ fn an_end_that_no_engine_saw_is_known_afterwards() {
         engine.ok(&["inspect", "-f", "{{.State.Status}} {{.State.ExitCode}}", "xx"]),
         "exited 6"
     );
-    wait_for("the restart", || engine.ok(&["ps", "-q", "--filter", "name=rr"]) != "");
+    wait_for("the restart", || !engine.ok(&["ps", "-q", "--filter", "name=rr"]).is_empty());
 }
 
 #[test]

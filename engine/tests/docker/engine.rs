@@ -17,19 +17,19 @@ use std::{
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
 /// A running tritiumd.
-pub struct Engine {
-    pub dir: PathBuf,
-    pub name: String,
+pub(crate) struct Engine {
+    pub(crate) dir: PathBuf,
+    pub(crate) name: String,
     options: Vec<String>,
     daemon: Child,
 }
 
 /// What a command said.
 #[derive(Debug)]
-pub struct Said {
-    pub code: i32,
-    pub out: String,
-    pub err: String,
+pub(crate) struct Said {
+    pub(crate) code: i32,
+    pub(crate) out: String,
+    pub(crate) err: String,
 }
 
 impl From<Output> for Said {
@@ -80,11 +80,11 @@ fn start(dir: &Path, name: &str, options: &[String]) -> Child {
 
 impl Engine {
     /// Starts one, with the sample image as `busybox`.
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         Self::with(&[])
     }
 
-    pub fn with(options: &[&str]) -> Self {
+    pub(crate) fn with(options: &[&str]) -> Self {
         let engine = Self::bare(options);
         let sample = std::env::var_os("TRITIUM_SAMPLE").map_or_else(
             || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/sample.tar"),
@@ -96,7 +96,7 @@ impl Engine {
     }
 
     /// Without any image.
-    pub fn bare(options: &[&str]) -> Self {
+    pub(crate) fn bare(options: &[&str]) -> Self {
         let name = format!("tt{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         // Where overlayfs may stand on: not on a tmpfs of little memory.
         let base =
@@ -117,7 +117,7 @@ impl Engine {
 
     /// kill -9, and another engine in its place (in another network namespace:
     /// for containers that need none of it).
-    pub fn crash_and_restart(&mut self) {
+    pub(crate) fn crash_and_restart(&mut self) {
         self.daemon.kill().unwrap();
         self.daemon.wait().unwrap();
         self.daemon = start(&self.dir, &self.name, &self.options);
@@ -126,21 +126,21 @@ impl Engine {
         wait_for("the engine to answer again", || UnixStream::connect(&socket).is_ok());
     }
 
-    pub fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.daemon.id()
     }
 
-    pub fn socket(&self) -> PathBuf {
+    pub(crate) fn socket(&self) -> PathBuf {
         self.dir.join("sock")
     }
 
     /// The docker CLI, pointed at the operator's socket.
-    pub fn docker(&self, arguments: &[&str]) -> Command {
+    pub(crate) fn docker(&self, arguments: &[&str]) -> Command {
         self.docker_at(&self.socket(), arguments)
     }
 
     /// The docker CLI, pointed at any socket of this engine.
-    pub fn docker_at(&self, socket: &Path, arguments: &[&str]) -> Command {
+    pub(crate) fn docker_at(&self, socket: &Path, arguments: &[&str]) -> Command {
         let mut command = Command::new(docker_cli());
         command
             .args(arguments)
@@ -151,13 +151,13 @@ impl Engine {
         command
     }
 
-    pub fn said(&self, arguments: &[&str]) -> Said {
+    pub(crate) fn said(&self, arguments: &[&str]) -> Said {
         self.docker(arguments).output().unwrap().into()
     }
 
     /// Runs it; it must succeed. What it printed, without the last newline.
     #[track_caller]
-    pub fn ok(&self, arguments: &[&str]) -> String {
+    pub(crate) fn ok(&self, arguments: &[&str]) -> String {
         let said = self.said(arguments);
         assert_eq!(said.code, 0, "docker {arguments:?} said {said:?}\n{}", self.log());
         said.out.trim_end_matches('\n').to_owned()
@@ -165,14 +165,14 @@ impl Engine {
 
     /// Runs it; it must fail with that code. What it complained.
     #[track_caller]
-    pub fn fails(&self, code: i32, arguments: &[&str]) -> String {
+    pub(crate) fn fails(&self, code: i32, arguments: &[&str]) -> String {
         let said = self.said(arguments);
         assert_eq!(said.code, code, "docker {arguments:?} said {said:?}\n{}", self.log());
         said.err
     }
 
     /// Runs it with that on its standard input.
-    pub fn fed(&self, arguments: &[&str], input: &[u8]) -> Said {
+    pub(crate) fn fed(&self, arguments: &[&str], input: &[u8]) -> Said {
         let mut child = self
             .docker(arguments)
             .stdin(Stdio::piped())
@@ -185,14 +185,14 @@ impl Engine {
     }
 
     /// A program in the engine's network namespace: its "host".
-    pub fn on_host(&self, program: &[&str]) -> Said {
+    pub(crate) fn on_host(&self, program: &[&str]) -> Said {
         let net = format!("--net=/proc/{}/ns/net", self.pid());
         let output = Command::new("nsenter").arg(net).args(program).output().unwrap();
         output.into()
     }
 
     /// The `tritium` CLI.
-    pub fn tritium(&self, arguments: &[&str]) -> Said {
+    pub(crate) fn tritium(&self, arguments: &[&str]) -> Said {
         let output = Command::new(program("tritium", "TRITIUM_CLI"))
             .arg("--socket")
             .arg(self.socket())
@@ -203,7 +203,7 @@ impl Engine {
     }
 
     /// A request without the CLI: status line, headers and body as they came.
-    pub fn http(&self, request: &str) -> String {
+    pub(crate) fn http(&self, request: &str) -> String {
         use std::io::Read;
         let mut stream = UnixStream::connect(self.socket()).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
@@ -214,7 +214,7 @@ impl Engine {
     }
 
     /// `METHOD PATH` with a JSON body: status and body.
-    pub fn api(&self, method: &str, path: &str, body: &str) -> (u16, String) {
+    pub(crate) fn api(&self, method: &str, path: &str, body: &str) -> (u16, String) {
         let length = body.len();
         let answer = self.http(&format!(
             "{method} {path} HTTP/1.1\r\nHost: docker\r\nConnection: close\r\n\
@@ -225,14 +225,14 @@ impl Engine {
         (status.unwrap_or_else(|| panic!("no status in {answer:?}")), body.unwrap_or_default())
     }
 
-    pub fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         let log = fs::read_to_string(self.dir.join("log")).unwrap_or_default();
         let lines: Vec<&str> = log.lines().rev().take(30).collect();
         lines.into_iter().rev().collect::<Vec<_>>().join("\n")
     }
 
     /// Everything in the kernel that bears this engine's name.
-    pub fn traces(&self) -> Vec<String> {
+    pub(crate) fn traces(&self) -> Vec<String> {
         let mut found = Vec::new();
         let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
         found.extend(mounts.lines().filter(|line| line.contains(&self.name)).map(str::to_owned));
@@ -271,7 +271,7 @@ fn cgroup_directories(name: &str) -> Vec<PathBuf> {
 
 /// Waits for a state; never sleeps for a time that somebody guessed.
 #[track_caller]
-pub fn wait_for(what: &str, mut reached: impl FnMut() -> bool) {
+pub(crate) fn wait_for(what: &str, mut reached: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(if slow() { 120 } else { 20 });
     while !reached() {
         assert!(Instant::now() < deadline, "waited in vain for {what}");
@@ -280,7 +280,7 @@ pub fn wait_for(what: &str, mut reached: impl FnMut() -> bool) {
 }
 
 /// Under software emulation.
-pub fn slow() -> bool {
+pub(crate) fn slow() -> bool {
     std::env::var_os("TRITIUM_SLOW").is_some()
 }
 
@@ -296,7 +296,8 @@ impl Drop for Engine {
         let log = self.log();
         let traces = self.traces();
         let pid = nix::unistd::Pid::from_raw(self.daemon.id().cast_signed());
-        drop(nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM));
+        // An error: it has died, and its status says how.
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).ok();
         let ended = self.daemon.wait();
         let pins = Path::new("/sys/fs/bpf").join(&self.name);
         drop(fs::remove_dir_all(pins));
@@ -308,7 +309,7 @@ impl Drop for Engine {
         if !std::thread::panicking() {
             assert!(ended.unwrap().success(), "the engine did not stop well:\n{log}");
             assert_eq!(traces, [""; 0], "left behind:\n{log}");
-            assert_eq!(left, [Path::new(""); 0]);
+            assert!(left.is_empty(), "left behind: {left:?}");
         }
         drop(fs::remove_dir_all(&self.dir));
     }

@@ -3,6 +3,8 @@
 //! Needs root, a kernel, and the programs that `make test` builds; each test
 //! starts an engine of its own and leaves nothing behind (its `Drop` counts).
 #![expect(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
+#![expect(clippy::disallowed_methods, reason = "files of a test need not survive a crash")]
+#![expect(clippy::string_slice, reason = "ids are ASCII")]
 
 mod bad_input;
 mod crash;

@@ -1,7 +1,7 @@
 //! Two tenants on one host: each sees a Docker host of its own.
 
 use crate::engine::{Engine, wait_for};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 fn with_tenant(name: &str, pool: &str) -> (Engine, PathBuf) {
     let engine = Engine::with(&["--address-pool", pool]);
@@ -12,11 +12,11 @@ fn with_tenant(name: &str, pool: &str) -> (Engine, PathBuf) {
     (engine, socket)
 }
 
-fn at(engine: &Engine, socket: &PathBuf, arguments: &[&str]) -> crate::engine::Said {
+fn at(engine: &Engine, socket: &Path, arguments: &[&str]) -> crate::engine::Said {
     engine.docker_at(socket, arguments).output().unwrap().into()
 }
 
-fn sample(engine: &Engine, socket: &PathBuf) {
+fn sample(engine: &Engine, socket: &Path) {
     let tar = std::env::var("TRITIUM_SAMPLE")
         .unwrap_or_else(|_| concat!(env!("CARGO_MANIFEST_DIR"), "/../target/sample.tar").into());
     let said = at(engine, socket, &["import", "-c", "CMD [\"sh\"]", &tar, "busybox"]);
