@@ -6,12 +6,47 @@ use tritium_supervisor::protocol::Capabilities;
 
 /// capabilities(7), by number.
 const NAMES: [&str; 41] = [
-    "CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID",
-    "SETPCAP", "LINUX_IMMUTABLE", "NET_BIND_SERVICE", "NET_BROADCAST", "NET_ADMIN", "NET_RAW",
-    "IPC_LOCK", "IPC_OWNER", "SYS_MODULE", "SYS_RAWIO", "SYS_CHROOT", "SYS_PTRACE", "SYS_PACCT",
-    "SYS_ADMIN", "SYS_BOOT", "SYS_NICE", "SYS_RESOURCE", "SYS_TIME", "SYS_TTY_CONFIG", "MKNOD",
-    "LEASE", "AUDIT_WRITE", "AUDIT_CONTROL", "SETFCAP", "MAC_OVERRIDE", "MAC_ADMIN", "SYSLOG",
-    "WAKE_ALARM", "BLOCK_SUSPEND", "AUDIT_READ", "PERFMON", "BPF", "CHECKPOINT_RESTORE",
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "DAC_READ_SEARCH",
+    "FOWNER",
+    "FSETID",
+    "KILL",
+    "SETGID",
+    "SETUID",
+    "SETPCAP",
+    "LINUX_IMMUTABLE",
+    "NET_BIND_SERVICE",
+    "NET_BROADCAST",
+    "NET_ADMIN",
+    "NET_RAW",
+    "IPC_LOCK",
+    "IPC_OWNER",
+    "SYS_MODULE",
+    "SYS_RAWIO",
+    "SYS_CHROOT",
+    "SYS_PTRACE",
+    "SYS_PACCT",
+    "SYS_ADMIN",
+    "SYS_BOOT",
+    "SYS_NICE",
+    "SYS_RESOURCE",
+    "SYS_TIME",
+    "SYS_TTY_CONFIG",
+    "MKNOD",
+    "LEASE",
+    "AUDIT_WRITE",
+    "AUDIT_CONTROL",
+    "SETFCAP",
+    "MAC_OVERRIDE",
+    "MAC_ADMIN",
+    "SYSLOG",
+    "WAKE_ALARM",
+    "BLOCK_SUSPEND",
+    "AUDIT_READ",
+    "PERFMON",
+    "BPF",
+    "CHECKPOINT_RESTORE",
 ];
 
 /// A set: bit N is capability N.
@@ -107,8 +142,7 @@ impl Named {
                 continue;
             }
             let upper = name.to_ascii_uppercase();
-            let full =
-                if upper.starts_with("CAP_") { upper } else { format!("CAP_{upper}") };
+            let full = if upper.starts_with("CAP_") { upper } else { format!("CAP_{upper}") };
             let Some(number) = number(&full) else {
                 return Err(Error::Invalid(format!(
                     "invalid {field}: unknown capability: \"{full}\""
@@ -144,8 +178,20 @@ mod tests {
     #[test]
     fn the_default_is_dockers() {
         let docker = bits(&[
-            "CHOWN", "DAC_OVERRIDE", "FSETID", "FOWNER", "MKNOD", "NET_RAW", "SETGID", "SETUID",
-            "SETFCAP", "SETPCAP", "NET_BIND_SERVICE", "SYS_CHROOT", "KILL", "AUDIT_WRITE",
+            "CHOWN",
+            "DAC_OVERRIDE",
+            "FSETID",
+            "FOWNER",
+            "MKNOD",
+            "NET_RAW",
+            "SETGID",
+            "SETUID",
+            "SETFCAP",
+            "SETPCAP",
+            "NET_BIND_SERVICE",
+            "SYS_CHROOT",
+            "KILL",
+            "AUDIT_WRITE",
         ]);
         assert_eq!(docker, DOCKER);
         assert_eq!(asked(&host(&[], &[]), ALL).unwrap(), DOCKER);
@@ -162,7 +208,10 @@ mod tests {
     #[test]
     fn all_is_all_that_the_engine_has() {
         let own = ALL.without(bits(&["SYS_RESOURCE"]));
-        assert_eq!(asked(&host(&["ALL"], &["sys_admin"]), own).unwrap(), own.without(bits(&["SYS_ADMIN"])));
+        assert_eq!(
+            asked(&host(&["ALL"], &["sys_admin"]), own).unwrap(),
+            own.without(bits(&["SYS_ADMIN"]))
+        );
         assert_eq!(asked(&host(&["chown"], &["all"]), own).unwrap(), bits(&["CHOWN"]));
         let privileged = HostConfig { privileged: true, ..HostConfig::default() };
         assert_eq!(asked(&privileged, own).unwrap(), own);
@@ -171,7 +220,8 @@ mod tests {
     #[test]
     fn what_is_unknown_or_lacking_is_refused_in_dockers_words() {
         let own = ALL.without(bits(&["SYS_RESOURCE"]));
-        let words = |add: &[&str], drop: &[&str]| asked(&host(add, drop), own).unwrap_err().to_string();
+        let words =
+            |add: &[&str], drop: &[&str]| asked(&host(add, drop), own).unwrap_err().to_string();
         assert_eq!(words(&["nope"], &[]), "invalid CapAdd: unknown capability: \"CAP_NOPE\"");
         assert_eq!(words(&[], &["nope"]), "invalid CapDrop: unknown capability: \"CAP_NOPE\"");
         assert_eq!(

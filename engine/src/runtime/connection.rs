@@ -67,8 +67,14 @@ impl Connection {
         let socket = stdio::watched(socket)?;
         let (commands, inbox) = mpsc::unbounded_channel();
         let (exit_seen, exit) = watch::channel(None);
-        let talk =
-            Talk { socket, inbox, exit: exit_seen, launching: None, execs: HashMap::new(), last_word };
+        let talk = Talk {
+            socket,
+            inbox,
+            exit: exit_seen,
+            launching: None,
+            execs: HashMap::new(),
+            last_word,
+        };
         let stopping = tasks.stopping.clone();
         tasks.tracker.spawn(async move {
             // Dropped when the engine stops: whoever waits for an exit then
@@ -229,9 +235,7 @@ fn answer(waiting: Option<oneshot::Sender<Outcome>>, outcome: Outcome) {
 
 /// The next event; `None`: the supervisor has closed its end. May be dropped
 /// at any moment: a packet is taken and handed over without a wait between.
-pub(super) async fn hear(
-    socket: &AsyncFd<OwnedFd>,
-) -> io::Result<Option<(Event, Vec<OwnedFd>)>> {
+pub(super) async fn hear(socket: &AsyncFd<OwnedFd>) -> io::Result<Option<(Event, Vec<OwnedFd>)>> {
     loop {
         let mut ready = socket.readable().await?;
         match ready.try_io(|socket| packet::receive(socket.as_fd())) {

@@ -50,12 +50,8 @@ pub fn devices(host: &HostConfig) -> Result<Vec<DeviceRule>, Error> {
         let any = |block| DeviceRule { block, major: None, minor: None, access: "rwm".into() };
         return Ok(vec![any(false), any(true)]);
     }
-    let character = |major, minor| DeviceRule {
-        block: false,
-        major: Some(major),
-        minor,
-        access: "rwm".into(),
-    };
+    let character =
+        |major, minor| DeviceRule { block: false, major: Some(major), minor, access: "rwm".into() };
     // Making a device file harms nobody: opening it is what is refused.
     let mknod = |block| DeviceRule { block, major: None, minor: None, access: "m".into() };
     let mut rules = vec![mknod(false), mknod(true)];
@@ -95,11 +91,11 @@ pub(super) fn files(host: &HostConfig) -> Result<Vec<protocol::Device>, Error> {
             gid: 0,
         })
         .into();
-    let mut add = |device: protocol::Device| match files.iter_mut().find(|old| old.path == device.path)
-    {
-        Some(old) => *old = device,
-        None => files.push(device),
-    };
+    let mut add =
+        |device: protocol::Device| match files.iter_mut().find(|old| old.path == device.path) {
+            Some(old) => *old = device,
+            None => files.push(device),
+        };
     if host.privileged {
         let failed = |error| Error::internal("cannot list the devices in /dev", error);
         below(Path::new("/dev"), "/dev").map_err(failed)?.into_iter().for_each(&mut add);
@@ -133,9 +129,15 @@ fn mapped(mapping: &DeviceMapping) -> Result<Vec<protocol::Device>, Error> {
     let metadata = fs::metadata(&path).map_err(failed)?;
     if metadata.is_dir() {
         let found = below(&path, inside).map_err(failed)?;
-        return if found.is_empty() { Err(gathering("not a device node".into())) } else { Ok(found) };
+        return if found.is_empty() {
+            Err(gathering("not a device node".into()))
+        } else {
+            Ok(found)
+        };
     }
-    device(&metadata, inside).map(|device| vec![device]).ok_or_else(|| gathering("not a device node".into()))
+    device(&metadata, inside)
+        .map(|device| vec![device])
+        .ok_or_else(|| gathering("not a device node".into()))
 }
 
 fn device(metadata: &fs::Metadata, inside: &str) -> Option<protocol::Device> {

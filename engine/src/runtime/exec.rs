@@ -35,9 +35,16 @@ struct Shared {
 /// The engine's ends of an exec's standard streams.
 #[derive(Debug)]
 pub enum ExecStdio {
-    Terminal { input: Stdin, output: Stdio },
+    Terminal {
+        input: Stdin,
+        output: Stdio,
+    },
     /// `None`: not asked for.
-    Pipes { stdin: Option<Stdin>, stdout: Option<Stdio>, stderr: Option<Stdio> },
+    Pipes {
+        stdin: Option<Stdin>,
+        stdout: Option<Stdio>,
+        stderr: Option<Stdio>,
+    },
 }
 
 /// Runs it. The inner error: the container has ended meanwhile.
@@ -46,8 +53,7 @@ pub(super) async fn exec(
     rights: &Rights,
     job: ExecJob,
 ) -> Result<Result<ExecRunning, Gone>, Error> {
-    let failed =
-        |error: io::Error| Error::internal(format!("cannot run exec {}", job.id), error);
+    let failed = |error: io::Error| Error::internal(format!("cannot run exec {}", job.id), error);
     let wanted = Wanted {
         args: job.args.clone(),
         env: process::exec_environment(&job.env, job.terminal),

@@ -50,11 +50,9 @@ pub(super) fn exec(failure: &Failure) -> Error {
 fn not_started(prefix: &str, failure: &Failure) -> Error {
     let reason = match &failure.message {
         Some(message) => message.clone(),
-        None => format!(
-            "error during container init: {}: {}",
-            failure.step,
-            errno_words(failure.errno)
-        ),
+        None => {
+            format!("error during container init: {}: {}", failure.step, errno_words(failure.errno))
+        }
     };
     let message = if is_dockers_own(&reason) {
         reason

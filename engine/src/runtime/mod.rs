@@ -49,11 +49,11 @@ mod stdio;
 pub use adopt::Adopted;
 pub use cgroup::{BlockUsage, CpuUsage, MemoryUsage, Usage};
 pub use devices::{DeviceRule, devices};
+pub use exec::{ExecRunning, ExecStdio};
 pub use job::{BindMount, ExecJob, Files, Job, NetworkNamespace};
 pub use mounts::{MASKED_PATHS, READONLY_PATHS};
 pub use options::check;
 pub use prepared::Prepared;
-pub use exec::{ExecRunning, ExecStdio};
 pub use running::Running;
 pub use stdio::{Stdin, Stdio};
 pub use tritium_supervisor::protocol::{Exit, Rootfs as Overlay, Streams};
@@ -112,7 +112,9 @@ impl Runtime {
         let unusable = |error| Error::internal("cannot use the host's control groups", error);
         let layout = Arc::new(Layout::set_up(&cgroup).map_err(unusable)?);
         // Of an engine that was killed: their supervisors are leaving.
-        for name in layout.names().map_err(|error| Error::internal("cannot list control groups", error))? {
+        for name in
+            layout.names().map_err(|error| Error::internal("cannot list control groups", error))?
+        {
             if name.starts_with(spawner::READY) || name.starts_with(pool::GONE) {
                 let razed = layout.parking(name).raze().await;
                 razed.map_err(|error| Error::internal("cannot remove a control group", error))?;

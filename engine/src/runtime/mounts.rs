@@ -60,7 +60,10 @@ pub(super) fn mounts(
         (&files.hosts, "/etc/hosts"),
     ] {
         if !mounts.iter().any(|mount| mount.destination == destination) {
-            mounts.push(Mount { readonly: host.readonly_rootfs, ..shared(source.clone(), destination) });
+            mounts.push(Mount {
+                readonly: host.readonly_rootfs,
+                ..shared(source.clone(), destination)
+            });
         }
     }
     // Stable: what Docker mounts first stays first among equals.
@@ -198,8 +201,16 @@ mod tests {
         assert_eq!(
             order,
             [
-                "/proc", "/dev", "/sys", "/dev/pts", "/dev/mqueue", "/dev/shm", "/etc/resolv.conf",
-                "/etc/hostname", "/etc/hosts", "/sys/fs/cgroup"
+                "/proc",
+                "/dev",
+                "/sys",
+                "/dev/pts",
+                "/dev/mqueue",
+                "/dev/shm",
+                "/etc/resolv.conf",
+                "/etc/hostname",
+                "/etc/hosts",
+                "/sys/fs/cgroup"
             ]
         );
         let shm = MountKind::Tmpfs { data: "mode=1777,size=67108864".into() };
@@ -221,7 +232,9 @@ mod tests {
         assert!(at(&mounts, "/dev/shm").is_none());
         assert_eq!(mounts.iter().filter(|mount| mount.destination == "/dev").count(), 1);
         let hosts = at(&mounts, "/etc/hosts").unwrap();
-        assert!(matches!(&hosts.kind, MountKind::Bind { source, .. } if source.as_os_str() == "/dev"));
+        assert!(
+            matches!(&hosts.kind, MountKind::Bind { source, .. } if source.as_os_str() == "/dev")
+        );
     }
 
     #[test]

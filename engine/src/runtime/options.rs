@@ -79,8 +79,22 @@ pub(super) fn security(host: &HostConfig) -> Result<Security, Error> {
 
 /// getrlimit(2)'s resources by Docker's names, in the kernel's order.
 const RLIMITS: [&str; 16] = [
-    "cpu", "fsize", "data", "stack", "core", "rss", "nproc", "nofile", "memlock", "as", "locks",
-    "sigpending", "msgqueue", "nice", "rtprio", "rttime",
+    "cpu",
+    "fsize",
+    "data",
+    "stack",
+    "core",
+    "rss",
+    "nproc",
+    "nofile",
+    "memlock",
+    "as",
+    "locks",
+    "sigpending",
+    "msgqueue",
+    "nice",
+    "rtprio",
+    "rttime",
 ];
 
 pub(super) fn rlimits(host: &HostConfig) -> Result<Vec<Rlimit>, Error> {
@@ -126,7 +140,8 @@ pub(super) fn log(config: &LogConfig, path: &Path) -> Result<Option<Log>, Error>
                 })?;
                 if count == 0 {
                     return Err(Error::Invalid(
-                        "failed to initialize logging driver: max-file cannot be less than 1".into(),
+                        "failed to initialize logging driver: max-file cannot be less than 1"
+                            .into(),
                     ));
                 }
                 max_file = Some(count);

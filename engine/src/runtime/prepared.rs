@@ -10,12 +10,10 @@ use super::{
     pool::Supervisor,
     running::Shared,
 };
-use crate::{
-    error::Error,
-    ids::ContainerId,
-    spec::HostConfig,
+use crate::{error::Error, ids::ContainerId, spec::HostConfig};
+use rustix::net::{
+    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, listen, socket_with,
 };
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, listen, socket_with};
 use std::{
     fs, io,
     os::{
@@ -52,8 +50,7 @@ impl Prepared {
         let supervisor = runtime.pool.take().await.map_err(failed)?;
         // From here on, dropping takes back.
         let supervisor = Some(supervisor);
-        let mut prepared =
-            Self { runtime, id, group, cgroup_id: 0, supervisor, told: false };
+        let mut prepared = Self { runtime, id, group, cgroup_id: 0, supervisor, told: false };
         prepared.name().await.map_err(failed)?;
         prepared.cgroup_id = prepared.group.make_v2().map_err(failed)?;
         prepared.group.limit(host).map_err(|refused| {
@@ -91,11 +88,10 @@ impl Prepared {
     /// `NotStarted` with Docker's words; everything has been taken back then.
     pub async fn launch(mut self, mut job: Job) -> Result<Running, Error> {
         let id = self.id;
-        let failed = |error: io::Error| Error::internal(format!("cannot start container {id}"), error);
-        let place = Place {
-            exit_file: self.runtime.exit_file(id),
-            oom_file: self.group.oom_file(),
-        };
+        let failed =
+            |error: io::Error| Error::internal(format!("cannot start container {id}"), error);
+        let place =
+            Place { exit_file: self.runtime.exit_file(id), oom_file: self.group.oom_file() };
         let launch = launch::launch(&job, &self.runtime.rights, place)?;
         let mut fds = vec![
             packet::document(&launch).map_err(failed)?,
@@ -116,7 +112,8 @@ impl Prepared {
         };
         let socket = supervisor.socket().map_err(failed)?;
         let last_word = self.runtime.last_word(id);
-        let connection = Connection::open(socket, last_word, &self.runtime.tasks).map_err(failed)?;
+        let connection =
+            Connection::open(socket, last_word, &self.runtime.tasks).map_err(failed)?;
         self.told = true;
         let gone = |gone| Error::internal(format!("cannot start container {id}"), gone);
         let outcome = connection.launch(attachments, fds).await.map_err(gone)?;

@@ -40,14 +40,13 @@ impl Rights {
         let security = options::security(host)?;
         // The container's set decides over its calls, also those of a
         // privileged exec, as with Docker.
-        let program = self.programs.get(&security.seccomp, container).map_err(|error| {
-            match error {
+        let program =
+            self.programs.get(&security.seccomp, container).map_err(|error| match error {
                 seccomp::Failed::Profile(error) => Error::Invalid(error.to_string()),
                 error @ seccomp::Failed::Compile(_) => {
                     Error::internal("cannot make the seccomp filter", error)
                 }
-            }
-        })?;
+            })?;
         let score = i32::try_from(host.oom_score_adj).unwrap_or(0);
         Ok(Process {
             args: wanted.args,

@@ -65,7 +65,8 @@ async fn a_command_that_is_missing_reads_as_dockers() {
 async fn an_exec_runs_beside_the_first_process() {
     let host = Host::new().await;
     let (id, running) = host.launch(&["sleep", "1000"]).await;
-    let mut exec_running = running.exec(exec(&["sh", "-c", "echo out; echo err >&2; exit 5"])).await.unwrap();
+    let mut exec_running =
+        running.exec(exec(&["sh", "-c", "echo out; echo err >&2; exit 5"])).await.unwrap();
     let ExecStdio::Pipes { stdin: None, stdout: Some(mut out), stderr: Some(mut err) } =
         exec_running.take_stdio()
     else {

@@ -37,9 +37,13 @@ async fn figures() {
             all.push(t4 - t0);
         }
         println!("{name}:");
-        for (step, times) in
-            [("prepare", prepare), ("launch", launch), ("exit", exit), ("cleanup", clean), ("all", all)]
-        {
+        for (step, times) in [
+            ("prepare", prepare),
+            ("launch", launch),
+            ("exit", exit),
+            ("cleanup", clean),
+            ("all", all),
+        ] {
             show(step, times);
         }
     }

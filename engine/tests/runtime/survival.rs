@@ -141,10 +141,7 @@ async fn what_an_engine_that_died_had_parked_goes_with_the_next() {
     let before = host.groups();
     host.restart().await;
     crate::host::wait_for("the pool", || host.runtime.parked() == 2).await;
-    crate::host::wait_for("the old ones to go", || {
-        host.groups().len() <= before.len()
-    })
-    .await;
+    crate::host::wait_for("the old ones to go", || host.groups().len() <= before.len()).await;
     assert!(matches!(host.runtime.adopt(new_id(), &quiet()).await.unwrap(), Adopted::Gone));
 }
 

@@ -80,9 +80,9 @@ impl Layout {
                         .filter(|option| USED.contains(option))
                         .map(str::to_owned)
                         .collect();
-                    let known = v1.iter().any(|other| {
-                        other.controllers.iter().any(|one| controllers.contains(one))
-                    });
+                    let known = v1
+                        .iter()
+                        .any(|other| other.controllers.iter().any(|one| controllers.contains(one)));
                     if !controllers.is_empty() && !known {
                         v1.push(Hierarchy { dir, controllers });
                     }

@@ -141,7 +141,9 @@ mod tests {
         let words = |host: HostConfig| check(&host).unwrap_err().to_string();
         let cpus = |text: &str| HostConfig { cpuset_cpus: text.into(), ..HostConfig::default() };
         assert_eq!(words(cpus("foo")), "Invalid value foo for cpuset cpus: invalid format: foo");
-        assert!(words(cpus("8000")).starts_with("Requested CPUs are not available - requested 8000"));
+        assert!(
+            words(cpus("8000")).starts_with("Requested CPUs are not available - requested 8000")
+        );
         let shares = HostConfig { cpu_shares: -1, ..HostConfig::default() };
         assert_eq!(words(shares), "invalid CPU shares (-1): value must be a positive integer");
         let nope = ThrottleDevice { path: "/dev/nope".into(), rate: 1 };

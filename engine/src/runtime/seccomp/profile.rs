@@ -112,8 +112,7 @@ impl Profile {
             super::compile::architecture(name)?;
         }
         for rule in profile.syscalls.iter().flatten() {
-            if !rule.name.is_empty() && rule.names.as_ref().is_some_and(|names| !names.is_empty())
-            {
+            if !rule.name.is_empty() && rule.names.as_ref().is_some_and(|names| !names.is_empty()) {
                 return Err(BadProfile::BothNames);
             }
             super::compile::action(&rule.action, rule.errno_ret)?;
