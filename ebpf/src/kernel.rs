@@ -78,3 +78,19 @@ pub(crate) unsafe fn add(number: *mut u64, value: u64) {
         *number += value;
     }
 }
+
+/// The value modulo 512, as an instruction the compiler cannot prove needless: kernels before 6.8
+/// follow branches that cannot be taken, and lose the bound that a comparison has set there.
+#[inline(always)]
+pub(crate) fn modulo_512(mut value: usize) -> usize {
+    #[cfg(target_arch = "bpf")]
+    // SAFETY: one bitwise and of a register.
+    unsafe {
+        core::arch::asm!("{value} &= 511", value = inout(reg) value, options(pure, nomem, nostack));
+    }
+    #[cfg(not(target_arch = "bpf"))]
+    {
+        value &= 511;
+    }
+    value
+}

@@ -203,17 +203,17 @@ fn record(watched: *mut Watched, slot: u32, number: u32, nanos: u64) {
 
 #[inline(always)]
 fn count(row: *mut Row, nanos: u64) {
-    let slot = bucket::slot_of(nanos) & (bucket::SLOTS - 1);
+    let slot = kernel::modulo_512(bucket::slot_of(nanos));
     // SAFETY: `row` points to a value of the map, and `slot` is inside its array.
     unsafe {
         kernel::add(&raw mut (*row).nanos, nanos);
-        kernel::add(&raw mut (*row).buckets[slot], 1);
+        kernel::add((&raw mut (*row).buckets).cast::<u64>().add(slot), 1);
     }
 }
 
 /// Takes a free row for a call seen for the first time. Where two CPUs do so
 /// at once, the map of owners decides, and the other's row goes back.
-#[inline(never)]
+#[inline(always)]
 fn new_row(watched: *mut Watched, slot: u32, number: u32) -> Option<u32> {
     let key = RowKey { slot, number };
     let row = FREE_ROWS.pop().ok().flatten()?;

@@ -478,18 +478,26 @@ pub(crate) fn remove_all(path: &Path) -> Result<(), Load> {
     }
 }
 
-/// The innermost error's words, on one line: what the kernel said.
+/// The innermost error's words, on one line: what the kernel said, and the verifier.
 pub(crate) fn root_cause(error: &dyn std::error::Error) -> String {
     let mut inner = error;
     let mut verifier = None;
     while let Some(source) = inner.source() {
-        // The verifier's log is in the middle; its first line is the reason.
+        // The verifier's log is in the middle of the chain.
         let text = inner.to_string();
         verifier = text.split_once("Verifier output: ").map(|(_, log)| log.to_owned()).or(verifier);
         inner = source;
     }
     let said = inner.to_string();
-    let reason =
-        verifier.as_deref().and_then(|log| log.lines().next()).filter(|line| !line.is_empty());
+    let reason = verifier.as_deref().and_then(verifiers_reason);
     reason.map_or_else(|| said.clone(), |reason| format!("{said}: {reason}"))
+}
+
+/// The last line of the verifier's log that is not its statistics.
+fn verifiers_reason(log: &str) -> Option<&str> {
+    let statistics = ["processed ", "verification time ", "stack depth "];
+    log.lines()
+        .rev()
+        .map(str::trim)
+        .find(|line| !line.is_empty() && !statistics.iter().any(|s| line.starts_with(s)))
 }

@@ -35,7 +35,7 @@ fn costs() {
     let again = house.start();
     println!("start, taking over {:?}", start.elapsed());
     drop(again);
-    let (here, elsewhere) = (house.container("here"), house.container("elsewhere"));
+    let (here, elsewhere) = (house.admitted(&probes, "here"), house.admitted(&probes, "elsewhere"));
     std::fs::write(here.path.join("cgroup.procs"), "0").unwrap();
     let mut admits = Vec::new();
     for _ in 0..1001 {

@@ -48,6 +48,13 @@ impl House {
         Container { path, id }
     }
 
+    /// The cgroup of a container that may run: where the kernel takes LSM programs, another may not even execute.
+    pub(crate) fn admitted(&self, probes: &Probes, name: &str) -> Container {
+        let container = self.container(name);
+        probes.guard().admit(container.id, &admission("default", name)).unwrap();
+        container
+    }
+
     /// The same house as an engine that is started anew would see it.
     pub(crate) fn with_running(&self, running: Vec<Running>) -> ProbesConfig {
         ProbesConfig { running, ..self.config.clone() }

@@ -22,7 +22,7 @@ fn calls(snapshot: &TraceSnapshot, name: &str) -> u64 {
 fn every_call_of_a_watched_container_is_counted_and_no_other() {
     let house = House::new();
     let probes = house.start();
-    let (seen, other) = (house.container("seen"), house.container("other"));
+    let (seen, other) = (house.admitted(&probes, "seen"), house.admitted(&probes, "other"));
     probes.trace().watch(seen.id).unwrap();
     assert_eq!(seen.act(&["ppids", "50000"]), "ok");
     assert_eq!(other.act(&["ppids", "777"]), "ok");
@@ -45,7 +45,7 @@ fn every_call_of_a_watched_container_is_counted_and_no_other() {
 fn two_watched_containers_have_numbers_of_their_own() {
     let house = House::new();
     let probes = house.start();
-    let (one, two) = (house.container("one"), house.container("two"));
+    let (one, two) = (house.admitted(&probes, "one"), house.admitted(&probes, "two"));
     probes.trace().watch(one.id).unwrap();
     probes.trace().watch(two.id).unwrap();
     let (mut first, mut second) = (
@@ -61,7 +61,7 @@ fn two_watched_containers_have_numbers_of_their_own() {
 fn failures_are_counted_by_errno() {
     let house = House::new();
     let probes = house.start();
-    let container = house.container("c");
+    let container = house.admitted(&probes, "c");
     probes.trace().watch(container.id).unwrap();
     container.act(&["absent-files", "1234"]);
     let snapshot = probes.trace().snapshot(container.id).unwrap();
@@ -80,7 +80,7 @@ fn failures_are_counted_by_errno() {
 fn a_sleep_takes_as_long_as_it_says() {
     let house = House::new();
     let probes = house.start();
-    let container = house.container("c");
+    let container = house.admitted(&probes, "c");
     probes.trace().watch(container.id).unwrap();
     container.act(&["sleeps", "20", "5"]);
     let snapshot = probes.trace().snapshot(container.id).unwrap();
@@ -98,7 +98,7 @@ fn a_sleep_takes_as_long_as_it_says() {
 fn a_call_that_has_not_returned_is_seen_in_flight() {
     let house = House::new();
     let probes = house.start();
-    let container = house.container("c");
+    let container = house.admitted(&probes, "c");
     probes.trace().watch(container.id).unwrap();
     let mut reader = container.command(&["read-for-ever"]).stdout(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(reader.stdout.take().unwrap()).lines();
@@ -122,7 +122,7 @@ fn a_call_that_has_not_returned_is_seen_in_flight() {
 fn child_cgroups_belong_to_the_container() {
     let house = House::new();
     let probes = house.start();
-    let container = house.container("c");
+    let container = house.admitted(&probes, "c");
     probes.trace().watch(container.id).unwrap();
     let child = container.path.join("child");
     assert_eq!(container.act(&["child-cgroup", child.to_str().unwrap(), "5000"]), "ok");
@@ -135,7 +135,7 @@ fn child_cgroups_belong_to_the_container() {
 fn nothing_is_attached_while_nobody_watches() {
     let house = House::new();
     let probes = house.start();
-    let container = house.container("c");
+    let container = house.admitted(&probes, "c");
     let ours = || {
         let pins = std::fs::read_dir(&house.config.pin_dir).unwrap().flatten();
         pins.filter(|pin| pin.file_name().to_string_lossy().starts_with("trace-")).count()
@@ -158,7 +158,7 @@ fn nothing_is_attached_while_nobody_watches() {
 async fn a_watch_with_a_time_ends_by_itself() {
     let house = House::new();
     let probes = house.start();
-    let container = house.container("c");
+    let container = house.admitted(&probes, "c");
     probes.trace().watch_for(container.id, Duration::from_millis(10)).unwrap();
     assert!(probes.trace().attached());
     let stop = tokio_util::sync::CancellationToken::new();
@@ -197,7 +197,7 @@ fn numbers_go_on_over_a_restart_of_the_engine() {
 fn a_slot_that_is_used_again_starts_from_nothing() {
     let house = House::new();
     let probes = house.start();
-    let (keeper, first) = (house.container("keeper"), house.container("first"));
+    let (keeper, first) = (house.admitted(&probes, "keeper"), house.admitted(&probes, "first"));
     probes.trace().watch(keeper.id).unwrap();
     probes.trace().watch(first.id).unwrap();
     first.act(&["ppids", "3000"]);
