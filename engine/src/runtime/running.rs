@@ -129,7 +129,9 @@ impl Running {
             *input = None;
         }
         // Gone: then its standard input is as well.
-        drop(self.0.connection.tell(Request::CloseStdin, Vec::new()));
+        if self.0.connection.tell(Request::CloseStdin, Vec::new()) == Err(Gone) {
+            tracing::debug!(container = %self.0.id, "has ended with its standard input");
+        }
     }
 
     /// Tells the terminal how large it is.

@@ -15,7 +15,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use std::{
     io,
     os::fd::OwnedFd,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::Stdio,
     sync::{Arc, Mutex, mpsc},
     thread,
@@ -50,7 +50,7 @@ impl Spawner {
             for (count, reply) in inbox.into_iter().enumerate() {
                 let group = layout.parking(format!("{READY}{me}-{count}"));
                 // Dropped if nobody waits any more, and so on its way out.
-                drop(reply.send(spawn(&program, group, &janitor)));
+                drop(reply.send(spawn(&program, &group, &janitor)));
             }
         })?;
         Ok(Self { requests: Mutex::new(Some(requests)) })
@@ -76,7 +76,7 @@ impl Spawner {
 /// How the directories of parked supervisors begin.
 pub(super) const READY: &str = "ready-";
 
-fn spawn(program: &PathBuf, group: Group, janitor: &Janitor) -> io::Result<Supervisor> {
+fn spawn(program: &Path, group: &Group, janitor: &Janitor) -> io::Result<Supervisor> {
     let flags = SocketFlags::CLOEXEC;
     let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
     let inside = group.enter()?;
@@ -89,7 +89,7 @@ fn spawn(program: &PathBuf, group: Group, janitor: &Janitor) -> io::Result<Super
     Ok(supervisor)
 }
 
-fn start(program: &PathBuf, socket: OwnedFd) -> io::Result<Child> {
+fn start(program: &Path, socket: OwnedFd) -> io::Result<Child> {
     // Nothing between fork and exec, so that the library may use vfork: a copy
     // of a large engine's page tables costs milliseconds.
     Command::new(program)

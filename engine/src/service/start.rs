@@ -135,6 +135,9 @@ pub async fn restore(found: Vec<Found>, tools: &Tools) -> Result<(), Error> {
         if changed {
             tools.save(&record).await?;
         }
+        if running.is_none() {
+            tools.runtime.forget_exit(record.id);
+        }
         tools.registry.take_name(&record.tenant, &record.name, record.id)?;
         let policy = &record.host.restart_policy;
         let again = running.is_none()

@@ -163,7 +163,6 @@ fn has(set: Set, name: &str) -> bool {
     capabilities::number(name).is_some_and(|number| set.has(number))
 }
 
-#[expect(clippy::ptr_arg, reason = "given to Iterator::any over Strings")]
 fn native(name: &String) -> bool {
     match std::env::consts::ARCH {
         "x86_64" => name == "amd64",
