@@ -56,11 +56,12 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     }
     tracing::info!("stopping; containers go on");
     stopping.cancel();
+    engine.tools.networks.stop();
+    engine.tools.runtime.stop();
     tracker.close();
     if tokio::time::timeout(GRACE, tracker.wait()).await.is_err() {
         tracing::warn!(left = tracker.len(), "requests were still under way");
     }
-    engine.tools.networks.stop();
     for path in [&pid_file, &config.socket] {
         match fs::remove_file(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {

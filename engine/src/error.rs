@@ -51,6 +51,13 @@ pub enum Error {
 }
 
 impl Error {
+    /// What `docker run` and `docker exec` shall exit with, if this is about a
+    /// process that could not be started.
+    #[must_use]
+    pub fn start_code(&self) -> Option<i32> {
+        if let Self::NotStarted { code, .. } = self { Some(*code) } else { None }
+    }
+
     /// The host failed while `doing` something.
     pub fn internal(
         doing: impl Into<String>,

@@ -245,6 +245,19 @@ pub struct HostConfig {
     pub init: Option<bool>,
 }
 
+impl HostConfig {
+    /// Raw and packet sockets have been asked for by name. That Docker's
+    /// default set has `NET_RAW` is not enough.
+    #[must_use]
+    pub fn wants_raw_sockets(&self) -> bool {
+        self.privileged
+            || self.cap_add.iter().flatten().any(|capability| {
+                let name = capability.to_ascii_uppercase();
+                matches!(name.strip_prefix("CAP_").unwrap_or(&name), "NET_RAW" | "ALL")
+            })
+    }
+}
+
 /// Which log driver, and its options.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]

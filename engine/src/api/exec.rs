@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     error::Error,
-    service::seen::{Attachment, ExecRequest},
+    service::seen::{Attachment, ExecRequest, ExecStart as Start},
 };
 use axum::{
     Router,
@@ -56,7 +56,9 @@ async fn start(State(shared): State<Shared>, Path(id): Path<String>, request: Re
     let keys = DetachKeys::parse(&snapshot.request.detach_keys);
     let keys = keys.map_err(|error| invalid(error.to_string()))?;
     let terminal = how.terminal() || snapshot.request.terminal;
-    let started = exec.start(how.detach(), how.terminal(), how.size()).await;
+    let started = exec
+        .start(Start { detach: how.detach(), terminal: how.terminal(), size: how.size() })
+        .await;
     match started {
         Ok(Some(attachment)) => Ok(hijack.run(attachment, keys).await),
         Ok(None) => Ok(StatusCode::OK.into_response()),

@@ -81,11 +81,16 @@ pub(super) fn routes() -> Router<Shared> {
     }
     // What a fresh Docker answers, too: there are none.
     router
+        .route("/plugins/{name}/json", get(no_such_plugin))
         .route("/plugins", get(async || error::json(StatusCode::OK, &json!([]))))
         .route("/volumes", get(no_volumes))
         .route("/volumes/prune", post(nothing_pruned))
         .route("/volumes/{name}", get(no_such_volume))
         .route("/volumes/{name}", delete(no_such_volume))
+}
+
+async fn no_such_plugin(Path(name): Path<String>) -> Response {
+    error::message(StatusCode::NOT_FOUND, &format!("plugin \"{name}\" not found"))
 }
 
 async fn no_swarm() -> Response {

@@ -29,10 +29,7 @@ impl Driver {
             }
             Err(error) => {
                 self.take_down().await;
-                let code = match &error {
-                    Error::NotStarted { code, .. } => *code,
-                    _ => 128,
-                };
+                let code = error.start_code().unwrap_or(128);
                 // Clients that attached see the end of their streams.
                 self.waiting.clear();
                 let event = Event::NotStarted { code, error: error.to_string(), at: Self::now() };
@@ -233,16 +230,12 @@ impl Joined {
 /// What the guard lets a container do.
 pub fn admission(record: &super::Record) -> Result<Admission, Error> {
     let host = &record.host;
-    let asked_for_raw = host.cap_add.iter().flatten().any(|capability| {
-        let name = capability.to_ascii_uppercase();
-        matches!(name.strip_prefix("CAP_").unwrap_or(&name), "NET_RAW" | "ALL")
-    });
     Ok(Admission {
         container: record.id.hex(),
         name: record.name.clone(),
         image: record.config.image.clone(),
         tenant: record.tenant.to_string(),
-        raw_sockets: host.privileged || asked_for_raw,
+        raw_sockets: host.wants_raw_sockets(),
         sysctl_writes: host.privileged,
         devices: if host.privileged {
             DevicePolicy::All

@@ -40,6 +40,16 @@ pub struct ExecRequest {
     pub console_size: Option<(u16, u16)>,
 }
 
+/// What `POST /exec/{id}/start` says beside.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ExecStart {
+    /// Nobody is attached.
+    pub detach: bool,
+    pub terminal: bool,
+    /// Rows and columns.
+    pub size: Option<(u16, u16)>,
+}
+
 /// What `GET /exec/{id}/json` shows.
 #[derive(Debug, Clone)]
 pub struct ExecSnapshot {
@@ -129,12 +139,7 @@ impl ExecHandle {
     /// # Errors
     /// `Conflict` if it has been started before or its container does not run;
     /// `NotStarted` with the reason.
-    pub async fn start(
-        &self,
-        detach: bool,
-        terminal: bool,
-        size: Option<(u16, u16)>,
-    ) -> Result<Option<Attachment>, Error> {
+    pub async fn start(&self, how: ExecStart) -> Result<Option<Attachment>, Error> {
         {
             let mut stage = self.stage();
             match *stage {
@@ -157,26 +162,18 @@ impl ExecHandle {
         // that nobody reaps or knows.
         let exec = self.clone();
         let tracker = &self.inner.container.tools().tracker;
-        let started = tracker.spawn(async move { exec.launch(detach, terminal, size).await });
+        let started = tracker.spawn(async move { exec.launch(how).await });
         started.await.map_err(|error| Error::internal("the exec's task failed", error))?
     }
 
-    async fn launch(
-        &self,
-        detach: bool,
-        terminal: bool,
-        size: Option<(u16, u16)>,
-    ) -> Result<Option<Attachment>, Error> {
+    async fn launch(&self, how: ExecStart) -> Result<Option<Attachment>, Error> {
         let request = &self.inner.request;
         self.announce(&format!("exec_start: {}", request.cmd.join(" ")), None);
-        let launched = self.run(detach, terminal, size).await;
+        let launched = self.run(how).await;
         let mut running = match launched {
             Ok(running) => running,
             Err(error) => {
-                let code = match &error {
-                    Error::NotStarted { code, .. } => *code,
-                    _ => 126,
-                };
+                let code = error.start_code().unwrap_or(126);
                 *self.stage() = Stage::Ended { code, pid: 0 };
                 self.forget_later();
                 return Err(error);
@@ -194,15 +191,10 @@ impl ExecHandle {
             ended_sender.send_replace(true);
             exec.forget_later();
         });
-        Ok((!detach).then(|| attachment(stdio, request, ended)))
+        Ok((!how.detach).then(|| attachment(stdio, request, ended)))
     }
 
-    async fn run(
-        &self,
-        detach: bool,
-        terminal: bool,
-        size: Option<(u16, u16)>,
-    ) -> Result<ExecRunning, Error> {
+    async fn run(&self, how: ExecStart) -> Result<ExecRunning, Error> {
         let container = &self.inner.container;
         let request = &self.inner.request;
         let Some(running) = container.running() else {
@@ -220,11 +212,11 @@ impl ExecHandle {
             env,
             cwd: pick(&request.working_dir, &config.working_dir),
             user: pick(&request.user, &config.user),
-            terminal: terminal || request.terminal,
-            size: size.or(request.console_size),
+            terminal: how.terminal || request.terminal,
+            size: how.size.or(request.console_size),
             privileged: request.privileged,
-            stdin: request.stdin && !detach,
-            detached: detach,
+            stdin: request.stdin && !how.detach,
+            detached: how.detach,
             host: Arc::new(snapshot.record.host.clone()),
         };
         running.exec(job).await
@@ -264,11 +256,7 @@ impl ExecHandle {
     }
 }
 
-fn attachment(
-    stdio: ExecStdio,
-    request: &ExecRequest,
-    ended: watch::Receiver<bool>,
-) -> Attachment {
+fn attachment(stdio: ExecStdio, request: &ExecRequest, ended: watch::Receiver<bool>) -> Attachment {
     match stdio {
         ExecStdio::Terminal { input, output } => Attachment {
             output: Some(until_ended(Box::pin(ReaderStream::with_capacity(output, CHUNK)), ended)),

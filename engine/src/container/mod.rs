@@ -31,7 +31,7 @@ mod update;
 
 pub use bring_up::admission;
 pub use driver::adopt;
-pub use exec::{ExecHandle, ExecRequest, ExecSnapshot};
+pub use exec::{ExecHandle, ExecRequest, ExecSnapshot, ExecStart};
 pub use handle::{
     AttachOptions, Attachment, Handle, Input, LogOptions, Output, Top, WaitCondition, WaitOutcome,
 };

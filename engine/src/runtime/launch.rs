@@ -144,7 +144,7 @@ mod tests {
         let launch = launched(Config::default(), HostConfig::default());
         assert_eq!(launch.masked_paths, mounts::MASKED_PATHS);
         assert_eq!(launch.readonly_paths, mounts::READONLY_PATHS);
-        assert_eq!(launch.process.seccomp.len(), 1);
+        assert_eq!(launch.process.seccomp.len(), 2, "Docker's, and no packet sockets");
         assert_eq!(launch.process.capabilities.effective, 0xa804_25fb);
         assert_eq!(launch.process.cwd, "/");
         assert!(launch.sysctls.is_empty(), "the host's network is not changed");

@@ -244,9 +244,14 @@ mod tests {
             at(&mounts(&host, pid, &files(), &[]).unwrap(), "/dev/shm").cloned()
         };
         assert_eq!(shm("none", None), None);
-        let source = |mount: Option<Mount>| {
-            let MountKind::Bind { source, .. } = mount.unwrap().kind else { panic!("no bind") };
-            source
+        let source = |mount: Option<Mount>| match mount.unwrap().kind {
+            MountKind::Bind { source, .. } => source,
+            other @ (MountKind::Proc
+            | MountKind::Sysfs
+            | MountKind::Cgroup
+            | MountKind::Mqueue
+            | MountKind::Devpts
+            | MountKind::Tmpfs { .. }) => panic!("{other:?}"),
         };
         assert_eq!(source(shm("host", None)), PathBuf::from("/dev/shm"));
         assert_eq!(source(shm("container:x", Some(7))), PathBuf::from("/proc/7/root/dev/shm"));

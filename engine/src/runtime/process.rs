@@ -47,6 +47,8 @@ impl Rights {
                     Error::internal("cannot make the seccomp filter", error)
                 }
             })?;
+        let packet_filter =
+            (!host.wants_raw_sockets()).then(|| seccomp::NO_PACKET_SOCKETS.as_str().into());
         let score = i32::try_from(host.oom_score_adj).unwrap_or(0);
         Ok(Process {
             args: wanted.args,
@@ -58,7 +60,11 @@ impl Rights {
             size: wanted.size,
             capabilities: capabilities.for_process(),
             no_new_privileges: security.no_new_privileges,
-            seccomp: program.iter().map(|program| program.to_string()).collect(),
+            seccomp: packet_filter
+                .into_iter()
+                .chain(program)
+                .map(|text| text.to_string())
+                .collect(),
             rlimits: options::rlimits(host)?,
             oom_score_adj: Some(score),
         })

@@ -129,8 +129,8 @@ impl Running {
             *input = None;
         }
         // Gone: then its standard input is as well.
-        if self.0.connection.tell(Request::CloseStdin, Vec::new()) == Err(Gone) {
-            tracing::debug!(container = %self.0.id, "has ended with its standard input");
+        if self.0.connection.tell(Request::CloseStdin, Vec::new()).is_err() {
+            tracing::debug!("it has ended, and its input with it");
         }
     }
 

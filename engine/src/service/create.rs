@@ -9,7 +9,7 @@ use crate::{
     ids::{self, ContainerId, TenantName},
     image::{self, Image},
     runtime,
-    spec::{self, Config, Empty, Healthcheck, HostConfig, NetworkingConfig},
+    spec::{self, Config, Empty, Healthcheck, HostConfig, NetworkingConfig, RestartPolicy},
 };
 use std::collections::BTreeMap;
 
@@ -282,30 +282,24 @@ pub(super) fn check_update(record: &Record, change: &Update) -> Result<(), Error
     check_resources(&mut host, &mut Vec::new())
 }
 
+fn check_restart_policy(policy: &RestartPolicy) -> Result<(), Error> {
+    let wrong = match (policy.name.as_str(), policy.maximum_retry_count) {
+        ("no" | "always" | "unless-stopped", 0) | ("on-failure", 0..) => return Ok(()),
+        ("no" | "always" | "unless-stopped", _) => {
+            "maximum retry count can only be used with 'on-failure'".to_owned()
+        }
+        ("on-failure", _) => "maximum retry count cannot be negative".to_owned(),
+        (other, _) => format!(
+            "unknown policy '{other}'; use one of 'no', 'always', 'on-failure', or \
+             'unless-stopped'"
+        ),
+    };
+    Err(Error::Invalid(format!("invalid restart policy: {wrong}")))
+}
+
 fn check_modes(config: &Config, host: &HostConfig) -> Result<(), Error> {
     let policy = &host.restart_policy;
-    match policy.name.as_str() {
-        "no" | "always" | "unless-stopped" => {
-            if policy.maximum_retry_count != 0 {
-                return Err(Error::Invalid(
-                    "invalid restart policy: maximum retry count can only be used with 'on-failure'"
-                        .into(),
-                ));
-            }
-        }
-        "on-failure" if policy.maximum_retry_count >= 0 => {}
-        "on-failure" => {
-            return Err(Error::Invalid(
-                "invalid restart policy: maximum retry count cannot be negative".into(),
-            ));
-        }
-        other => {
-            return Err(Error::Invalid(format!(
-                "invalid restart policy: unknown policy '{other}'; use one of 'no', 'always', \
-                 'on-failure', or 'unless-stopped'"
-            )));
-        }
-    }
+    check_restart_policy(policy)?;
     if host.auto_remove && policy.name != "no" {
         return Err(Error::Invalid(
             "can't create 'AutoRemove' container with restart policy".into(),

@@ -2,9 +2,9 @@
 
 pub use crate::{
     container::{
-        AttachOptions, Attachment, EndpointRecord, ExecHandle, ExecRequest, ExecSnapshot, Handle,
-        Input, LogOptions, MountPoint, Output, Record, Snapshot, State, Top, Update, WaitCondition,
-        WaitOutcome,
+        AttachOptions, Attachment, EndpointRecord, ExecHandle, ExecRequest, ExecSnapshot,
+        ExecStart, Handle, Input, LogOptions, MountPoint, Output, Record, Snapshot, State, Top,
+        Update, WaitCondition, WaitOutcome,
     },
     image::{Auth, Image, Import, Message, Platform, Progress, Reference, Removal, Removed},
     network::{Endpoint, Network, Proto, Published},

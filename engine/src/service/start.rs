@@ -174,7 +174,7 @@ pub fn known(found: &[Found]) -> Vec<ContainerId> {
 
 /// How many containers are in each state.
 #[must_use]
-pub fn count(handles: &[Handle]) -> HashMap<&'static str, u64> {
+pub(super) fn count(handles: &[Handle]) -> HashMap<&'static str, u64> {
     let mut counts = HashMap::new();
     for handle in handles {
         *counts.entry(handle.snapshot().state.name()).or_insert(0) += 1;

@@ -12,7 +12,7 @@ fn malformed_requests_get_docker_shaped_errors() {
         ("POST", create, r#"{"Image":7}"#, 400),
         ("POST", create, r#"{"Image":"busybox"} trailing"#, 400),
         ("POST", create, r#"{"Image":"nope"}"#, 404),
-        ("POST", create, r#"{"Image":"UPPER/case"}"#, 400),
+        ("POST", create, r#"{"Image":"UPPER/case"}"#, 404),
         ("POST", create, r#"{"Image":"busybox","HostConfig":{"PortBindings":{"x":null}}}"#, 400),
         ("POST", create, r#"{"Image":"busybox","HostConfig":{"Memory":5}}"#, 400),
         ("POST", create, r#"{"Image":"busybox","HostConfig":{"RestartPolicy":{"Name":"x"}}}"#, 400),

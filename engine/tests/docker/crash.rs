@@ -43,7 +43,7 @@ fn an_end_that_no_engine_saw_is_known_afterwards() {
         "run",
         "-d",
         "--name",
-        "x",
+        "xx",
         "--network",
         "none",
         "busybox",
@@ -55,7 +55,7 @@ fn an_end_that_no_engine_saw_is_known_afterwards() {
         "run",
         "-d",
         "--name",
-        "r",
+        "rr",
         "--restart",
         "always",
         "--network",
@@ -65,8 +65,8 @@ fn an_end_that_no_engine_saw_is_known_afterwards() {
         "-c",
         "sleep 0.3",
     ]);
-    let pid = engine.ok(&["inspect", "-f", "{{.State.Pid}}", "x"]);
-    let other = engine.ok(&["inspect", "-f", "{{.State.Pid}}", "r"]);
+    let pid = engine.ok(&["inspect", "-f", "{{.State.Pid}}", "xx"]);
+    let other = engine.ok(&["inspect", "-f", "{{.State.Pid}}", "rr"]);
     // The engine is stopped, not asked: it cannot see the ends.
     let daemon = nix::unistd::Pid::from_raw(engine.pid().cast_signed());
     nix::sys::signal::kill(daemon, nix::sys::signal::Signal::SIGSTOP).unwrap();
@@ -75,10 +75,10 @@ fn an_end_that_no_engine_saw_is_known_afterwards() {
     }
     engine.crash_and_restart();
     assert_eq!(
-        engine.ok(&["inspect", "-f", "{{.State.Status}} {{.State.ExitCode}}", "x"]),
+        engine.ok(&["inspect", "-f", "{{.State.Status}} {{.State.ExitCode}}", "xx"]),
         "exited 6"
     );
-    wait_for("the restart", || engine.ok(&["ps", "-q", "--filter", "name=r"]) != "");
+    wait_for("the restart", || engine.ok(&["ps", "-q", "--filter", "name=rr"]) != "");
 }
 
 #[test]

@@ -58,21 +58,21 @@ fn wait_answers_with_the_exit_code_also_for_what_is_removed_at_its_end() {
         "-d",
         "--rm",
         "--name",
-        "w",
+        "ww",
         "busybox",
         "sh",
         "-c",
         "while [ ! -e /go ]; do sleep 0.02; done; exit 7",
     ]);
     let waiter =
-        engine.docker(&["wait", "w"]).stdout(std::process::Stdio::piped()).spawn().unwrap();
+        engine.docker(&["wait", "ww"]).stdout(std::process::Stdio::piped()).spawn().unwrap();
     // The wait is registered when its socket is connected: let it get there.
     wait_for("the waiter's connection", || {
         let said = std::fs::read_to_string("/proc/net/unix").unwrap();
         said.lines().filter(|line| line.ends_with(&engine.socket().display().to_string())).count()
             > 1
     });
-    engine.ok(&["exec", "w", "touch", "/go"]);
+    engine.ok(&["exec", "ww", "touch", "/go"]);
     let said = waiter.wait_with_output().unwrap();
     assert_eq!(String::from_utf8(said.stdout).unwrap(), "7\n");
     wait_for("its removal", || engine.ok(&["ps", "-aq"]).is_empty());
@@ -82,15 +82,15 @@ fn wait_answers_with_the_exit_code_also_for_what_is_removed_at_its_end() {
 fn a_signal_reaches_the_process_and_unknown_ones_are_refused() {
     let engine = Engine::start();
     let script = "trap 'echo got; exit 9' USR1; echo ready; while :; do sleep 0.02; done";
-    engine.ok(&["run", "-d", "--name", "s", "busybox", "sh", "-c", script]);
-    wait_for("the trap", || engine.ok(&["logs", "s"]).contains("ready"));
-    engine.ok(&["kill", "-s", "SIGUSR1", "s"]);
-    assert_eq!(engine.ok(&["wait", "s"]), "9");
-    assert_eq!(engine.ok(&["logs", "s"]), "ready\ngot");
-    let error = engine.fails(1, &["kill", "s"]);
+    engine.ok(&["run", "-d", "--name", "ss", "busybox", "sh", "-c", script]);
+    wait_for("the trap", || engine.ok(&["logs", "ss"]).contains("ready"));
+    engine.ok(&["kill", "-s", "SIGUSR1", "ss"]);
+    assert_eq!(engine.ok(&["wait", "ss"]), "9");
+    assert_eq!(engine.ok(&["logs", "ss"]), "ready\ngot");
+    let error = engine.fails(1, &["kill", "ss"]);
     assert!(error.contains("is not running"), "{error}");
-    engine.ok(&["start", "s"]);
-    let error = engine.fails(1, &["kill", "-s", "NOPE", "s"]);
+    engine.ok(&["start", "ss"]);
+    let error = engine.fails(1, &["kill", "-s", "NOPE", "ss"]);
     assert!(error.contains("invalid signal: NOPE"), "{error}");
 }
 
@@ -103,23 +103,23 @@ fn a_restart_policy_starts_it_again_until_its_count_is_used_up() {
         "--restart",
         "on-failure:2",
         "--name",
-        "r",
+        "rr",
         "busybox",
         "sh",
         "-c",
         "echo x; exit 1",
     ]);
     wait_for("the last restart", || {
-        engine.ok(&["inspect", "-f", "{{.RestartCount}} {{.State.Status}}", "r"]) == "2 exited"
+        engine.ok(&["inspect", "-f", "{{.RestartCount}} {{.State.Status}}", "rr"]) == "2 exited"
     });
-    assert_eq!(engine.ok(&["logs", "r"]), "x\nx\nx");
-    engine.ok(&["run", "-d", "--restart", "always", "--name", "a", "busybox", "sleep", "1000"]);
-    let before = engine.ok(&["inspect", "-f", "{{.State.Pid}}", "a"]);
-    engine.ok(&["exec", "a", "kill", "-9", "-1"]);
-    engine.ok(&["restart", "-t", "0", "a"]);
-    assert_ne!(engine.ok(&["inspect", "-f", "{{.State.Pid}}", "a"]), before);
-    engine.ok(&["stop", "-t", "0", "a"]);
-    assert_eq!(engine.ok(&["inspect", "-f", "{{.State.Status}}", "a"]), "exited");
+    assert_eq!(engine.ok(&["logs", "rr"]), "x\nx\nx");
+    engine.ok(&["run", "-d", "--restart", "always", "--name", "aa", "busybox", "sleep", "1000"]);
+    let before = engine.ok(&["inspect", "-f", "{{.State.Pid}}", "aa"]);
+    engine.ok(&["exec", "aa", "kill", "-9", "-1"]);
+    engine.ok(&["restart", "-t", "0", "aa"]);
+    assert_ne!(engine.ok(&["inspect", "-f", "{{.State.Pid}}", "aa"]), before);
+    engine.ok(&["stop", "-t", "0", "aa"]);
+    assert_eq!(engine.ok(&["inspect", "-f", "{{.State.Status}}", "aa"]), "exited");
 }
 
 #[test]
@@ -129,42 +129,42 @@ fn pause_freezes_and_unpause_lets_go_on() {
         "run",
         "-d",
         "--name",
-        "p",
+        "pp",
         "busybox",
         "sh",
         "-c",
         "while :; do echo x; sleep 0.01; done",
     ]);
-    engine.ok(&["pause", "p"]);
+    engine.ok(&["pause", "pp"]);
     assert_eq!(
-        engine.ok(&["inspect", "-f", "{{.State.Status}} {{.State.Paused}}", "p"]),
+        engine.ok(&["inspect", "-f", "{{.State.Status}} {{.State.Paused}}", "pp"]),
         "paused true"
     );
-    let lines = engine.ok(&["logs", "p"]).lines().count();
-    let error = engine.fails(1, &["exec", "p", "true"]);
+    let lines = engine.ok(&["logs", "pp"]).lines().count();
+    let error = engine.fails(1, &["exec", "pp", "true"]);
     assert!(error.contains("is paused, unpause the container before exec"), "{error}");
-    assert_eq!(engine.ok(&["logs", "p"]).lines().count(), lines);
-    engine.ok(&["unpause", "p"]);
-    wait_for("more output", || engine.ok(&["logs", "p"]).lines().count() > lines);
-    engine.ok(&["pause", "p"]);
-    engine.ok(&["rm", "-f", "p"]);
+    assert_eq!(engine.ok(&["logs", "pp"]).lines().count(), lines);
+    engine.ok(&["unpause", "pp"]);
+    wait_for("more output", || engine.ok(&["logs", "pp"]).lines().count() > lines);
+    engine.ok(&["pause", "pp"]);
+    engine.ok(&["rm", "-f", "pp"]);
 }
 
 #[test]
 fn top_shows_the_containers_processes_and_nothing_else() {
     let engine = Engine::start();
-    engine.ok(&["run", "-d", "--name", "t", "busybox", "sleep", "1234"]);
-    let said = engine.ok(&["top", "t"]);
+    engine.ok(&["run", "-d", "--name", "tt", "busybox", "sleep", "1234"]);
+    let said = engine.ok(&["top", "tt"]);
     let lines: Vec<&str> = said.lines().collect();
     assert_eq!(lines.len(), 2, "{said}");
     assert!(lines[0].starts_with("UID") && lines[1].ends_with("sleep 1234"), "{said}");
-    assert!(engine.ok(&["top", "t", "-o", "pid,comm"]).contains("sleep"));
+    assert!(engine.ok(&["top", "tt", "-o", "pid,comm"]).contains("sleep"));
 }
 
 #[test]
 fn events_tell_a_containers_life_in_dockers_words() {
     let engine = Engine::start();
-    engine.ok(&["run", "--rm", "--name", "e", "busybox", "true"]);
+    engine.ok(&["run", "--rm", "--name", "ee", "busybox", "true"]);
     let said = engine.ok(&[
         "events",
         "--since",
@@ -172,7 +172,7 @@ fn events_tell_a_containers_life_in_dockers_words() {
         "--until",
         "0s",
         "--filter",
-        "container=e",
+        "container=ee",
         "--format",
         "{{.Action}}",
     ]);
@@ -182,15 +182,15 @@ fn events_tell_a_containers_life_in_dockers_words() {
 #[test]
 fn list_filters_find_what_they_name() {
     let engine = Engine::start();
-    engine.ok(&["create", "--name", "a", "--label", "tier=web", "busybox"]);
-    engine.ok(&["run", "-d", "--name", "b", "--label", "tier=db", "busybox", "sleep", "1000"]);
+    engine.ok(&["create", "--name", "aa", "--label", "tier=web", "busybox"]);
+    engine.ok(&["run", "-d", "--name", "bb", "--label", "tier=db", "busybox", "sleep", "1000"]);
     let names =
         |filter: &str| engine.ok(&["ps", "-a", "--filter", filter, "--format", "{{.Names}}"]);
-    assert_eq!(names("label=tier=web"), "a");
-    assert_eq!(names("label=tier"), "b\na");
-    assert_eq!(names("status=running"), "b");
-    assert_eq!(names("status=created"), "a");
-    assert_eq!(names("name=^b$"), "b");
-    assert_eq!(names("ancestor=busybox"), "b\na");
+    assert_eq!(names("label=tier=web"), "aa");
+    assert_eq!(names("label=tier"), "bb\naa");
+    assert_eq!(names("status=running"), "bb");
+    assert_eq!(names("status=created"), "aa");
+    assert_eq!(names("name=^bb$"), "bb");
+    assert_eq!(names("ancestor=busybox"), "bb\naa");
     engine.fails(1, &["ps", "--filter", "nonsense=1"]);
 }

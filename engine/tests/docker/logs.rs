@@ -12,21 +12,21 @@ fn the_log_can_be_cut_and_dated() {
     engine.ok(&[
         "run",
         "--name",
-        "l",
+        "ll",
         "busybox",
         "sh",
         "-c",
         "for i in 1 2 3 4; do echo $i; done; echo e >&2; printf tail",
     ]);
-    let said = engine.said(&["logs", "l"]);
+    let said = engine.said(&["logs", "ll"]);
     assert_eq!((said.out.as_str(), said.err.as_str()), ("1\n2\n3\n4\ntail", "e\n"));
-    assert_eq!(engine.said(&["logs", "--tail", "2", "l"]).out, "tail");
-    let dated = engine.said(&["logs", "-t", "l"]).out;
+    assert_eq!(engine.said(&["logs", "--tail", "2", "ll"]).out, "tail");
+    let dated = engine.said(&["logs", "-t", "ll"]).out;
     let first = dated.lines().next().unwrap();
     let (time, text) = first.split_once(' ').unwrap();
     assert_eq!((time.len(), text), ("2026-01-01T00:00:00.000000000Z".len(), "1"));
-    assert_eq!(engine.said(&["logs", "--since", "1h", "l"]).out, "1\n2\n3\n4\ntail");
-    assert_eq!(engine.said(&["logs", "--until", "1h", "l"]).out, "");
+    assert_eq!(engine.said(&["logs", "--since", "1h", "ll"]).out, "1\n2\n3\n4\ntail");
+    assert_eq!(engine.said(&["logs", "--until", "1h", "ll"]).out, "");
     let error = engine.fails(1, &["logs", "nobody"]);
     assert!(error.contains("No such container: nobody"), "{error}");
 }
@@ -38,16 +38,16 @@ fn a_follower_sees_each_line_at_once_and_leaves_when_the_container_ends() {
         "run",
         "-d",
         "--name",
-        "f",
+        "ff",
         "busybox",
         "sh",
         "-c",
         "echo one; while [ ! -e /go ]; do sleep 0.02; done; echo two",
     ]);
-    let mut follower = engine.docker(&["logs", "-f", "f"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut follower = engine.docker(&["logs", "-f", "ff"]).stdout(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(follower.stdout.take().unwrap()).lines();
     assert_eq!(lines.next().unwrap().unwrap(), "one");
-    engine.ok(&["exec", "f", "touch", "/go"]);
+    engine.ok(&["exec", "ff", "touch", "/go"]);
     assert_eq!(lines.next().unwrap().unwrap(), "two");
     assert!(lines.next().is_none());
     assert!(follower.wait().unwrap().success());
@@ -56,12 +56,12 @@ fn a_follower_sees_each_line_at_once_and_leaves_when_the_container_ends() {
 #[test]
 fn an_empty_followed_log_answers_its_headers_at_once() {
     let engine = Engine::start();
-    engine.ok(&["run", "-d", "--name", "q", "busybox", "sleep", "1000"]);
+    engine.ok(&["run", "-d", "--name", "qq", "busybox", "sleep", "1000"]);
     use std::io::{Read, Write};
     let mut stream = std::os::unix::net::UnixStream::connect(engine.socket()).unwrap();
     stream.set_read_timeout(Some(std::time::Duration::from_secs(20))).unwrap();
     stream
-        .write_all(b"GET /v1.51/containers/q/logs?follow=1&stdout=1 HTTP/1.1\r\nHost: d\r\n\r\n")
+        .write_all(b"GET /v1.51/containers/qq/logs?follow=1&stdout=1 HTTP/1.1\r\nHost: d\r\n\r\n")
         .unwrap();
     let mut start = [0; 15];
     stream.read_exact(&mut start).unwrap();
@@ -74,7 +74,7 @@ fn a_log_is_rotated_at_its_size_and_still_read_as_one() {
     engine.ok(&[
         "run",
         "--name",
-        "r",
+        "rr",
         "--log-opt",
         "max-size=10k",
         "--log-opt",
@@ -84,9 +84,9 @@ fn a_log_is_rotated_at_its_size_and_still_read_as_one() {
         "-c",
         "i=0; while [ $i -lt 300 ]; do echo line $i; i=$((i+1)); done",
     ]);
-    let said = engine.ok(&["logs", "r"]);
+    let said = engine.ok(&["logs", "rr"]);
     assert!(said.ends_with("line 299"), "{said}");
-    let path = engine.ok(&["inspect", "-f", "{{.LogPath}}", "r"]);
+    let path = engine.ok(&["inspect", "-f", "{{.LogPath}}", "rr"]);
     assert!(std::fs::metadata(format!("{path}.1")).is_ok());
     assert!(std::fs::metadata(format!("{path}.3")).is_err());
     let lines: Vec<&str> = said.lines().collect();
@@ -98,9 +98,9 @@ fn a_log_is_rotated_at_its_size_and_still_read_as_one() {
 fn without_a_log_driver_there_is_nothing_to_read() {
     let engine = Engine::start();
     assert_eq!(
-        engine.ok(&["run", "--name", "n", "--log-driver", "none", "busybox", "echo", "x"]),
+        engine.ok(&["run", "--name", "nn", "--log-driver", "none", "busybox", "echo", "x"]),
         "x"
     );
-    let error = engine.fails(1, &["logs", "n"]);
+    let error = engine.fails(1, &["logs", "nn"]);
     assert!(error.contains("configured logging driver does not support reading"), "{error}");
 }

@@ -9,16 +9,19 @@ fn a_containers_system_calls_are_counted_exactly() {
     let engine = Engine::start();
     engine.ok(&["run", "-d", "--name", "quiet", "busybox", "sleep", "1000"]);
     engine.ok(&[
-        "run", "-d", "--name", "t", "--label", "tritium.trace=syscalls", "busybox", "sh", "-c",
+        "run", "-d", "--name", "tt", "--label", "tritium.trace=syscalls", "busybox", "sh", "-c",
         "while [ ! -e /go ]; do sleep 0.05; done; i=0; while [ $i -lt 500 ]; do : < /etc/passwd; i=$((i+1)); done; cat /nope 2>/dev/null; sleep 1000",
     ]);
     let row = |name: &str| {
-        let said = engine.tritium(&["syscalls", "t"]);
+        let said = engine.tritium(&["syscalls", "tt"]);
         assert_eq!(said.code, 0, "{said:?}");
-        said.out.lines().find(|line| line.split_whitespace().next() == Some(name)).map(str::to_owned)
+        said.out
+            .lines()
+            .find(|line| line.split_whitespace().next() == Some(name))
+            .map(str::to_owned)
     };
-    engine.ok(&["exec", "t", "touch", "/go"]);
-    wait_for("the last sleep", || engine.ok(&["top", "t"]).contains("sleep 1000"));
+    engine.ok(&["exec", "tt", "touch", "/go"]);
+    wait_for("the last sleep", || engine.ok(&["top", "tt"]).contains("sleep 1000"));
     let opens = row("open").or_else(|| row("openat")).unwrap();
     let calls: u64 = opens.split_whitespace().nth(1).unwrap().parse().unwrap();
     assert!(calls >= 500, "{opens}");
@@ -40,7 +43,7 @@ impl Drop for Prometheus {
 fn every_query_of_the_dashboard_is_answered_by_a_prometheus_that_scraped_the_engine() {
     let engine = Engine::with(&["--metrics", "127.0.0.1:9323", "--address-pool", "10.208.0.0/16"]);
     engine.ok(&[
-        "run", "-d", "--name", "t", "--label", "tritium.trace=syscalls", "busybox", "sh", "-c",
+        "run", "-d", "--name", "tt", "--label", "tritium.trace=syscalls", "busybox", "sh", "-c",
         "while :; do cat /nope 2>/dev/null; arping -c 1 -I lo 127.0.0.1 2>/dev/null; sleep 0.05; done",
     ]);
     let directory = engine.dir.join("prometheus");
@@ -62,7 +65,11 @@ fn every_query_of_the_dashboard_is_answered_by_a_prometheus_that_scraped_the_eng
         let expression = format!("query={}", query.expression);
         let ask = || {
             let said = engine.on_host(&[
-                "curl", "-s", "--data-urlencode", &expression, "http://127.0.0.1:9090/api/v1/query",
+                "curl",
+                "-s",
+                "--data-urlencode",
+                &expression,
+                "http://127.0.0.1:9090/api/v1/query",
             ]);
             let answer: serde_json::Value = serde_json::from_str(&said.out).ok()?;
             assert_eq!(answer["status"], "success", "{query:?}: {answer}");

@@ -7,7 +7,7 @@ fn a_container_says_hello_and_its_exit_code_is_the_clis() {
     let engine = Engine::start();
     assert_eq!(engine.ok(&["run", "--rm", "busybox", "echo", "hello"]), "hello");
     engine.fails(3, &["run", "--rm", "busybox", "sh", "-c", "exit 3"]);
-    engine.fails(137, &["run", "--rm", "busybox", "sh", "-c", "kill -9 $$"]);
+    engine.fails(137, &["run", "--rm", "busybox", "sh", "-c", "sh -c 'kill -9 $$'"]);
     let error = engine.fails(127, &["run", "--rm", "busybox", "nope"]);
     assert!(error.contains("exec: \"nope\": executable file not found in $PATH"), "{error}");
     let error = engine.fails(126, &["run", "--rm", "busybox", "/etc/passwd"]);
@@ -46,12 +46,12 @@ fn environment_directory_user_and_hostname_are_what_was_asked() {
     ]);
     assert_eq!(said, "b /new/dir 65534:65534 web /home");
     assert_eq!(engine.ok(&["run", "--rm", "-u", "7:8", "busybox", "id"]), "uid=7 gid=8 groups=8");
-    let error = engine.fails(126, &["run", "--rm", "-u", "ghost", "busybox", "true"]);
+    let error = engine.fails(125, &["run", "--rm", "-u", "ghost", "busybox", "true"]);
     assert!(
         error.contains("unable to find user ghost: no matching entries in passwd file"),
         "{error}"
     );
-    assert_eq!(engine.ok(&["run", "--rm", "--entrypoint", "echo", "busybox", "x"]), "x");
+    assert_eq!(engine.ok(&["run", "--rm", "--entrypoint", "echo", "busybox", "xx"]), "xx");
 }
 
 #[test]
@@ -142,7 +142,7 @@ fn capabilities_and_no_new_privileges_are_what_docker_gives() {
     assert_eq!(status(&["--security-opt", "no-new-privileges"]), "00000000a80425fb 1 2 ");
     assert_eq!(status(&["--security-opt", "seccomp=unconfined"]), "00000000a80425fb 0 0 ");
     let error = engine.fails(125, &["run", "--rm", "--cap-add", "NOPE", "busybox"]);
-    assert!(error.contains("invalid capability"), "{error}");
+    assert!(error.contains("unknown capability: \"CAP_NOPE\""), "{error}");
 }
 
 #[test]
@@ -159,9 +159,8 @@ fn a_seccomp_profile_of_ones_own_is_obeyed() {
         engine.fails(1, &["run", "--rm", "--security-opt", &option, "busybox", "mkdir", "/x"]);
     assert!(error.contains("Permission denied"), "{error}");
     // Docker's own profile refuses what could hurt the host.
-    let error = engine
-        .fails(1, &["run", "--rm", "--cap-add", "ALL", "busybox", "sh", "-c", "unshare -r true"]);
-    assert!(error.contains("Operation not permitted") || error.is_empty(), "{error}");
+    let error = engine.fails(1, &["run", "--rm", "busybox", "unshare", "-m", "true"]);
+    assert!(error.contains("Operation not permitted"), "{error}");
 }
 
 #[test]
@@ -179,9 +178,9 @@ fn an_init_process_reaps_and_passes_signals_on() {
         ]),
         "/sbin/docker-init"
     );
-    engine.ok(&["run", "-d", "--init", "--name", "x", "busybox", "sleep", "100"]);
-    engine.ok(&["stop", "-t", "20", "x"]);
-    assert_eq!(engine.ok(&["inspect", "-f", "{{.State.ExitCode}}", "x"]), "143");
+    engine.ok(&["run", "-d", "--init", "--name", "xx", "busybox", "sleep", "100"]);
+    engine.ok(&["stop", "-t", "20", "xx"]);
+    assert_eq!(engine.ok(&["inspect", "-f", "{{.State.ExitCode}}", "xx"]), "143");
 }
 
 #[test]
@@ -201,7 +200,7 @@ fn masked_and_read_only_paths_are_as_docker_has_them() {
         "busybox",
         "sh",
         "-c",
-        "wc -c < /proc/kcore; ls /sys/firmware | wc -l; ls /proc/acpi 2>/dev/null | wc -l",
+        "wc -c < /proc/keys; ls /sys/firmware | wc -l; ls /proc/acpi 2>/dev/null | wc -l",
     ]);
     assert_eq!(said, "0\n0\n0");
     let mounts = engine.ok(&["run", "--rm", "busybox", "cat", "/proc/mounts"]);
@@ -218,7 +217,7 @@ fn masked_and_read_only_paths_are_as_docker_has_them() {
 #[test]
 fn namespaces_can_be_shared_as_asked() {
     let engine = Engine::start();
-    engine.ok(&["run", "-d", "--name", "a", "--ipc", "shareable", "busybox", "sleep", "1000"]);
+    engine.ok(&["run", "-d", "--name", "aa", "--ipc", "shareable", "busybox", "sleep", "1000"]);
     let inside = |options: &[&str], what: &str| {
         let mut arguments = vec!["run", "--rm"];
         arguments.extend(options);
@@ -228,8 +227,8 @@ fn namespaces_can_be_shared_as_asked() {
     };
     for (what, option) in [("net", "--network"), ("pid", "--pid"), ("ipc", "--ipc")] {
         let link = format!("/proc/self/ns/{what}");
-        let of_a = engine.ok(&["exec", "a", "readlink", &link]);
-        assert_eq!(inside(&[option, "container:a"], what), of_a, "{what}");
+        let of_a = engine.ok(&["exec", "aa", "readlink", &link]);
+        assert_eq!(inside(&[option, "container:aa"], what), of_a, "{what}");
         assert_ne!(inside(&[], what), of_a, "{what}");
     }
     let host = engine.on_host(&["readlink", "/proc/self/ns/net"]).out;

@@ -51,8 +51,8 @@ fn a_gibibyte_goes_through_unharmed() {
 #[test]
 fn attach_gives_back_what_is_typed_and_the_detach_keys_leave_it_running() {
     let engine = Engine::start();
-    engine.ok(&["run", "-dit", "--name", "t", "busybox", "cat"]);
-    let request = "POST /v1.51/containers/t/attach?stream=1&stdin=1&stdout=1&detachKeys=ctrl-a,x HTTP/1.1\r\n\
+    engine.ok(&["run", "-dit", "--name", "tt", "busybox", "cat"]);
+    let request = "POST /v1.51/containers/tt/attach?stream=1&stdin=1&stdout=1&detachKeys=ctrl-a,x HTTP/1.1\r\n\
                    Host: d\r\nUpgrade: tcp\r\nConnection: Upgrade\r\n\r\n";
     let mut stream = UnixStream::connect(engine.socket()).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
@@ -67,7 +67,7 @@ fn attach_gives_back_what_is_typed_and_the_detach_keys_leave_it_running() {
     stream.write_all(b"\x01x").unwrap();
     let mut rest = Vec::new();
     stream.read_to_end(&mut rest).unwrap();
-    assert_eq!(engine.ok(&["inspect", "-f", "{{.State.Running}}", "t"]), "true");
+    assert_eq!(engine.ok(&["inspect", "-f", "{{.State.Running}}", "tt"]), "true");
 }
 
 /// The answer's head, byte by byte, so that nothing of the stream is swallowed.
@@ -113,15 +113,17 @@ fn both_framings_are_spoken() {
 #[test]
 fn an_old_client_without_upgrade_gets_the_bare_bytes() {
     let engine = Engine::start();
-    engine.ok(&["create", "--name", "o", "busybox", "echo", "x"]);
+    engine.ok(&["create", "--name", "oo", "busybox", "echo", "x"]);
     let mut stream = UnixStream::connect(engine.socket()).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     stream
-        .write_all(b"POST /v1.24/containers/o/attach?stream=1&stdout=1 HTTP/1.1\r\nHost: d\r\n\r\n")
+        .write_all(
+            b"POST /v1.24/containers/oo/attach?stream=1&stdout=1 HTTP/1.1\r\nHost: d\r\n\r\n",
+        )
         .unwrap();
     let head = read_head(&mut stream);
     assert!(head.contains(" 200 OK\r\n") && !head.to_lowercase().contains("chunked"), "{head}");
-    engine.ok(&["start", "o"]);
+    engine.ok(&["start", "oo"]);
     let mut frames = Vec::new();
     stream.read_to_end(&mut frames).unwrap();
     assert_eq!(frames, b"\x01\0\0\0\0\0\0\x02x\n");
@@ -134,7 +136,7 @@ fn a_client_that_hangs_up_harms_nobody() {
         "run",
         "-dit",
         "--name",
-        "h",
+        "hh",
         "busybox",
         "sh",
         "-c",
@@ -143,11 +145,11 @@ fn a_client_that_hangs_up_harms_nobody() {
     for _ in 0..20 {
         let mut stream = UnixStream::connect(engine.socket()).unwrap();
         stream
-            .write_all(b"POST /v1.51/containers/h/attach?stream=1&stdin=1&stdout=1 HTTP/1.1\r\nHost: d\r\nUpgrade: tcp\r\nConnection: Upgrade\r\n\r\n")
+            .write_all(b"POST /v1.51/containers/hh/attach?stream=1&stdin=1&stdout=1 HTTP/1.1\r\nHost: d\r\nUpgrade: tcp\r\nConnection: Upgrade\r\n\r\n")
             .unwrap();
         read_head(&mut stream);
     }
-    let lines = || engine.ok(&["logs", "h"]).lines().count();
+    let lines = || engine.ok(&["logs", "hh"]).lines().count();
     let before = lines();
     wait_for("the container to go on", || lines() > before + 10);
     let open = || std::fs::read_dir(format!("/proc/{}/fd", engine.pid())).unwrap().count();

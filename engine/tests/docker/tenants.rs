@@ -77,8 +77,8 @@ fn the_guard_keeps_tenants_apart_on_every_local_address() {
     let (engine, socket) = with_tenant("team", "10.206.0.0/16");
     sample(&engine, &socket);
     let serve = "while :; do echo pong | nc -l -p 80; done";
-    engine.ok(&["run", "-d", "--name", "a", "busybox", "sh", "-c", serve]);
-    let address = engine.ok(&["inspect", "-f", "{{.NetworkSettings.IPAddress}}", "a"]);
+    engine.ok(&["run", "-d", "--name", "aa", "busybox", "sh", "-c", serve]);
+    let address = engine.ok(&["inspect", "-f", "{{.NetworkSettings.IPAddress}}", "aa"]);
     let ask = ["nc", "-w", "2", address.as_str(), "80"];
     wait_for("an answer to its own tenant", || {
         engine.said(&[&["run", "--rm", "busybox"], &ask[..]].concat()).out == "pong\n"
@@ -124,9 +124,11 @@ fn tenants_are_listed_removed_and_nobody_elses_business() {
     assert_ne!(engine.tritium(&["tenant", "create", "team"]).code, 0);
     assert_ne!(engine.tritium(&["tenant", "create", "../evil"]).code, 0);
     sample(&engine, &socket);
-    assert_eq!(at(&engine, &socket, &["create", "--name", "x", "busybox"]).code, 0);
+    assert_eq!(at(&engine, &socket, &["create", "--name", "xx", "busybox"]).code, 0);
     assert_ne!(engine.tritium(&["tenant", "rm", "team"]).code, 0);
-    assert_eq!(at(&engine, &socket, &["rm", "x"]).code, 0);
+    assert_eq!(at(&engine, &socket, &["rm", "xx"]).code, 0);
+    assert_ne!(engine.tritium(&["tenant", "rm", "team"]).code, 0);
+    assert_eq!(at(&engine, &socket, &["rmi", "busybox"]).code, 0);
     assert_eq!(engine.tritium(&["tenant", "rm", "team"]).code, 0);
     wait_for("the socket to go", || !socket.exists());
 }

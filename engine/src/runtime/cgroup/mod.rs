@@ -33,44 +33,12 @@ struct Setting {
 }
 
 impl Setting {
-    fn new(controller: &'static str, file: &'static str, value: impl Into<Value>) -> Self {
-        Self { controller, file, value: value.into().0, optional: false }
+    #[expect(clippy::needless_pass_by_value, reason = "numbers and texts, written in place")]
+    fn new(controller: &'static str, file: &'static str, value: impl ToString) -> Self {
+        Self { controller, file, value: value.to_string(), optional: false }
     }
 
     fn optional(self) -> Self {
         Self { optional: true, ..self }
-    }
-}
-
-/// What is written, as text.
-struct Value(String);
-
-impl From<i64> for Value {
-    fn from(number: i64) -> Self {
-        Self(number.to_string())
-    }
-}
-
-impl From<u64> for Value {
-    fn from(number: u64) -> Self {
-        Self(number.to_string())
-    }
-}
-
-impl From<u16> for Value {
-    fn from(number: u16) -> Self {
-        Self(number.to_string())
-    }
-}
-
-impl From<String> for Value {
-    fn from(text: String) -> Self {
-        Self(text)
-    }
-}
-
-impl From<&String> for Value {
-    fn from(text: &String) -> Self {
-        Self(text.clone())
     }
 }

@@ -163,16 +163,17 @@ fn kernel() -> (u32, u32) {
     (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
 }
 
-/// The `AUDIT_ARCH_*` of seccomp_data. x32 is not among them: it is x86_64
-/// with a bit in the number.
-fn audit(arch: ScmpArch) -> Option<u32> {
-    let known = [
-        (ScmpArch::X8664, 0xc000_003e),
-        (ScmpArch::X86, 0x4000_0003),
-        (ScmpArch::Aarch64, 0xc000_00b7),
-        (ScmpArch::Arm, 0x4000_0028),
-    ];
-    known.into_iter().find(|(known, _)| *known == arch).map(|(_, audit)| audit)
+/// The `AUDIT_ARCH_*` of seccomp_data; x32 is x86_64 with a bit in the number.
+#[expect(clippy::wildcard_enum_match_arm, reason = "the library knows more than this engine")]
+fn audit(arch: ScmpArch) -> Option<(u32, u32)> {
+    Some(match arch {
+        ScmpArch::X8664 => (0xc000_003e, 0),
+        ScmpArch::X86 => (0x4000_0003, 0),
+        ScmpArch::X32 => (0xc000_003e, X32),
+        ScmpArch::Aarch64 => (0xc000_00b7, 0),
+        ScmpArch::Arm => (0x4000_0028, 0),
+        _ => return None,
+    })
 }
 
 fn note_newest(newest: &mut BTreeMap<u32, u32>, name: &str, arches: &[ScmpArch]) {
@@ -180,7 +181,8 @@ fn note_newest(newest: &mut BTreeMap<u32, u32>, name: &str, arches: &[ScmpArch])
     let arches = if arches.is_empty() { &native[..] } else { arches };
     for arch in arches {
         let arch = if *arch == ScmpArch::Native { ScmpArch::native() } else { *arch };
-        let Some(audit) = audit(arch) else { continue };
+        // x32 numbers share the top of x86_64's, so one limit serves both.
+        let Some((audit, 0)) = audit(arch) else { continue };
         let Ok(call) = ScmpSyscall::from_name_by_arch(name, arch) else { continue };
         let Ok(number) = u32::try_from(call.as_raw_syscall()) else { continue };
         let most = newest.entry(audit).or_insert(number);

@@ -9,6 +9,7 @@
 //! container; it never runs with a weaker one.
 
 mod compile;
+mod packet;
 mod profile;
 
 use super::capabilities::Set;
@@ -18,6 +19,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
+pub(super) use packet::NO_PACKET_SOCKETS;
 pub(super) use profile::{BadProfile, Profile};
 
 /// Docker's own.
