@@ -6,7 +6,7 @@
 
 use super::{packet, stdio};
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     io,
     os::fd::{AsFd as _, OwnedFd},
 };
@@ -40,7 +40,8 @@ type Outcome = Result<Started, Failure>;
 enum Command {
     Launch { attachments: Vec<Streams>, fds: Vec<OwnedFd>, reply: oneshot::Sender<Outcome> },
     Exec { id: String, fds: Vec<OwnedFd>, reply: oneshot::Sender<Outcome> },
-    Plain { request: Request, fds: Vec<OwnedFd> },
+    Attach { streams: Streams, socket: OwnedFd, reply: oneshot::Sender<()> },
+    CloseStdin,
 }
 
 /// What one says into. The conversation ends when the last clone is dropped.
@@ -73,6 +74,7 @@ impl Connection {
             exit: exit_seen,
             launching: None,
             execs: HashMap::new(),
+            attaching: VecDeque::new(),
             last_word,
         };
         let stopping = tasks.stopping.clone();
@@ -102,9 +104,17 @@ impl Connection {
         answer.await.map_err(|_| Gone)
     }
 
-    /// Asks for what is not answered.
-    pub(super) fn tell(&self, request: Request, fds: Vec<OwnedFd>) -> Result<(), Gone> {
-        self.send(Command::Plain { request, fds })
+    /// Has the output copied to a socket; from when this returns, nothing of
+    /// it is missed.
+    pub(super) async fn attach(&self, streams: Streams, socket: OwnedFd) -> Result<(), Gone> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Command::Attach { streams, socket, reply })?;
+        answer.await.map_err(|_| Gone)
+    }
+
+    /// No more input comes.
+    pub(super) fn close_stdin(&self) -> Result<(), Gone> {
+        self.send(Command::CloseStdin)
     }
 
     fn send(&self, command: Command) -> Result<(), Gone> {
@@ -127,6 +137,7 @@ struct Talk {
     exit: watch::Sender<Option<Exit>>,
     launching: Option<oneshot::Sender<Outcome>>,
     execs: HashMap<String, Exec>,
+    attaching: VecDeque<oneshot::Sender<()>>,
     last_word: LastWord,
 }
 
@@ -172,7 +183,11 @@ impl Talk {
                 self.execs.insert(id.clone(), exec);
                 (Request::Exec { id }, fds)
             }
-            Command::Plain { request, fds } => (request, fds),
+            Command::Attach { streams, socket, reply } => {
+                self.attaching.push_back(reply);
+                (Request::Attach { streams }, vec![socket])
+            }
+            Command::CloseStdin => (Request::CloseStdin, Vec::new()),
         };
         let bytes = serde_json::to_vec(&request)?;
         loop {
@@ -204,6 +219,12 @@ impl Talk {
             Event::Exited { exec: Some(id), exit } => {
                 if let Some(exec) = self.execs.remove(&id) {
                     exec.exit.send_replace(Some(exit));
+                }
+            }
+            Event::Attached => {
+                let told = self.attaching.pop_front().is_some_and(|asked| asked.send(()).is_ok());
+                if !told {
+                    tracing::debug!("nobody waits any more for what was attached");
                 }
             }
             Event::Warned { message } => tracing::warn!(error = message, "from a supervisor"),

@@ -23,7 +23,7 @@ use std::{
     path::Path,
     sync::Arc,
 };
-use tritium_supervisor::protocol::{Request, Streams};
+use tritium_supervisor::protocol::Streams;
 
 /// A supervisor in the container's control groups. Dropping it takes
 /// everything back.
@@ -119,7 +119,7 @@ impl Prepared {
         let outcome = connection.launch(attachments, fds).await.map_err(gone)?;
         let started = outcome.map_err(|failure| failure::create(&failure))?;
         for (streams, socket) in late {
-            connection.tell(Request::Attach { streams }, vec![socket]).map_err(gone)?;
+            connection.attach(streams, socket).await.map_err(gone)?;
         }
         let mut fds = started.fds.into_iter();
         let pidfd = fds.next().ok_or_else(|| failed(io::ErrorKind::InvalidData.into()))?;

@@ -16,7 +16,6 @@ use std::{
     sync::{Arc, Mutex, MutexGuard},
 };
 use tokio::net::UnixStream;
-use tritium_supervisor::protocol::Request;
 
 /// A cheap handle on a running container.
 #[derive(Debug, Clone)]
@@ -100,8 +99,8 @@ impl Running {
         let failed = |error| self.failed("attach to", error);
         let (ours, theirs) = UnixStream::pair().map_err(failed)?;
         let theirs = theirs.into_std().map_err(failed)?;
-        let request = Request::Attach { streams };
-        self.0.connection.tell(request, vec![theirs.into()]).map_err(|Gone| self.not_running())?;
+        let attached = self.0.connection.attach(streams, theirs.into()).await;
+        attached.map_err(|Gone| self.not_running())?;
         Ok(ours)
     }
 
@@ -129,7 +128,7 @@ impl Running {
             *input = None;
         }
         // Gone: then its standard input is as well.
-        if self.0.connection.tell(Request::CloseStdin, Vec::new()).is_err() {
+        if self.0.connection.close_stdin().is_err() {
             tracing::debug!("it has ended, and its input with it");
         }
     }

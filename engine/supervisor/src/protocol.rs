@@ -49,7 +49,8 @@ pub enum Request {
     /// Copy the init process's output to a stream socket as Docker's
     /// multiplexed frames (8-byte header: stream, 0, 0, 0, big-endian length);
     /// with a terminal, raw bytes without frames. The stream ends when the
-    /// output does. Descriptor: the socket.
+    /// output does. Descriptor: the socket. Answered by [`Event::Attached`], in
+    /// the order of asking: what is put out from then on is copied.
     Attach { streams: Streams },
     /// The init process shall see end-of-file on its standard input once what
     /// was written has been read. (The engine has closed its own copy.)
@@ -77,6 +78,8 @@ pub enum Event {
     Started { exec: Option<String>, pid: i32 },
     /// A process could not be started; nothing of it is left.
     Failed { exec: Option<String>, failure: Failure },
+    /// An [`Request::Attach`] is in force.
+    Attached,
     /// Something is wrong that does not stop the container: its log has lost
     /// output, or its exit file could not be written.
     Warned { message: String },

@@ -167,6 +167,7 @@ impl Supervisor {
                 for socket in fds {
                     self.output.attach(socket, streams);
                 }
+                self.connections[from].tell(&Event::Attached, &[]);
             }
             Request::CloseStdin => {
                 if let Some(container) = &mut self.container {

@@ -54,6 +54,7 @@ fn events_are_what_version_1_has() {
         message: Some("exec: \"nope\": executable file not found in $PATH".to_owned()),
     };
     golden("event_failed", &Event::Failed { exec: None, failure });
+    golden("event_attached", &Event::Attached);
     golden("event_warned", &Event::Warned { message: "the log has lost output".to_owned() });
     golden("event_exited", &Event::Exited { exec: None, exit });
     golden("exit_file", &exit);
