@@ -13,7 +13,8 @@ pub(crate) struct Row(Histogram<u64>);
 
 impl Default for Row {
     fn default() -> Self {
-        Self(Histogram::new(3).expect("3 is a precision that HdrHistogram has"))
+        let minute = Histogram::new_with_bounds(1, 60_000_000, 3);
+        Self(minute.expect("these are bounds that HdrHistogram takes"))
     }
 }
 

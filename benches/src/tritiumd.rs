@@ -81,8 +81,9 @@ fn spawn(bin: &Path, dir: &Path) -> Result<Child> {
 
 impl Drop for Tritiumd {
     fn drop(&mut self) {
-        // It may have died already; then the wait says so at once.
-        drop(kill(Pid::from_raw(self.child.id().cast_signed()), Signal::SIGTERM));
-        drop(self.child.wait());
+        let pid = Pid::from_raw(self.child.id().cast_signed());
+        if kill(pid, Signal::SIGTERM).is_ok() {
+            drop(self.child.wait());
+        }
     }
 }

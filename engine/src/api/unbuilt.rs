@@ -7,10 +7,10 @@ use super::{
 use axum::{
     Router,
     extract::Path,
-    response::Response,
+    response::{IntoResponse, Response},
     routing::{MethodRouter, any, delete, get, post, put},
 };
-use http::StatusCode;
+use http::{Method, StatusCode};
 use serde_json::json;
 
 const NO_SWARM: &str = "This node is not a swarm manager. Use \"docker swarm init\" or \"docker \
@@ -46,7 +46,6 @@ const UNBUILT: &[(Route, &str, &str)] = &[
     (with_put, "/volumes/{name}", "cluster volumes"),
     (with_post, "/swarm/init", "a swarm"),
     (with_post, "/swarm/join", "a swarm"),
-    (with_any, "/plugins/{*rest}", "plugins"),
 ];
 
 fn with_get(what: &'static str) -> MethodRouter<Shared> {
@@ -81,7 +80,7 @@ pub(super) fn routes() -> Router<Shared> {
     }
     // What a fresh Docker answers, too: there are none.
     router
-        .route("/plugins/{name}/json", get(no_such_plugin))
+        .route("/plugins/{*rest}", any(plugin))
         .route("/plugins", get(async || error::json(StatusCode::OK, &json!([]))))
         .route("/volumes", get(no_volumes))
         .route("/volumes/prune", post(nothing_pruned))
@@ -89,8 +88,14 @@ pub(super) fn routes() -> Router<Shared> {
         .route("/volumes/{name}", delete(no_such_volume))
 }
 
-async fn no_such_plugin(Path(name): Path<String>) -> Response {
-    error::message(StatusCode::NOT_FOUND, &format!("plugin \"{name}\" not found"))
+/// There are none, so none is found; to install one is not built.
+async fn plugin(method: Method, Path(rest): Path<String>) -> Response {
+    match rest.strip_suffix("/json") {
+        Some(name) if method == Method::GET => {
+            error::message(StatusCode::NOT_FOUND, &format!("plugin \"{name}\" not found"))
+        }
+        Some(_) | None => Failure::from(unbuilt("plugins")).into_response(),
+    }
 }
 
 async fn no_swarm() -> Response {
