@@ -202,7 +202,8 @@ impl ExecHandle {
         };
         let snapshot = container.snapshot();
         let config = &snapshot.record.config;
-        let mut env = config.env.clone().unwrap_or_default();
+        let mut env = vec![format!("HOSTNAME={}", config.hostname)];
+        crate::spec::merge_env(&mut env, config.env.as_deref().unwrap_or_default());
         crate::spec::merge_env(&mut env, &request.env);
         let pick = |own: &str, other: &str| if own.is_empty() { other } else { own }.to_owned();
         let job = ExecJob {

@@ -189,7 +189,13 @@ impl Host {
         found
     }
 
-    /// Without the parked ones' and the supervisors' own.
+    /// Where supervisors live on a version 2 host.
+    pub(crate) fn supervisors(&self) -> Option<PathBuf> {
+        let name = format!("{}-supervisors", self.cgroup);
+        roots().map(|root| root.join(&name)).find(|dir| dir.exists())
+    }
+
+    /// Without the parked ones'.
     pub(crate) fn groups_of_containers(&self) -> BTreeSet<PathBuf> {
         let name = |path: &PathBuf| path.file_name().unwrap().to_str().unwrap().to_owned();
         self.groups().into_iter().filter(|path| !name(path).starts_with("ready-")).collect()

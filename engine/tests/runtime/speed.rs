@@ -63,6 +63,7 @@ async fn figures() {
     host.done(id).await;
 }
 
+#[expect(clippy::print_stdout, reason = "the figures are what it is for")]
 fn show(step: &str, mut times: Vec<Duration>) {
     times.sort();
     let at = |percent: usize| times[(times.len() - 1) * percent / 100];

@@ -123,7 +123,7 @@ async fn a_parked_supervisor_that_was_killed_is_not_used() {
     crate::host::wait_for("the pool", || host.runtime.parked() == 2).await;
     let me = std::process::id().cast_signed();
     let mut pids: Vec<i32> = Vec::new();
-    for group in host.groups() {
+    for group in host.groups().into_iter().chain(host.supervisors()) {
         let procs = std::fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default();
         pids.extend(procs.lines().filter_map(|pid| pid.parse::<i32>().ok()).filter(|it| *it != me));
     }
