@@ -65,7 +65,7 @@ fn a_container_outlives_its_engine_and_the_next_one_hears_of_its_end() {
     assert!(matches!(hello, Event::Hello { version: VERSION, exit: None, .. }), "{hello:?}");
     let (attached, theirs) = attached();
     engine.ask(&Request::Attach { streams: BOTH }, &[theirs]);
-    assert!(matches!(engine.hear().0, Event::Attached));
+    assert!(matches!(engine.hear().0, Event::Attached {}));
     rustix::io::write(&fds[1], b"word\n").unwrap();
     assert_eq!(attached.demultiplexed().0, "got word\n");
     assert_eq!(engine.exited(None).code, 3);
