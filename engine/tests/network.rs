@@ -449,6 +449,8 @@ fn a_host_that_forwarded_nothing_does_not_become_a_router() {
         inside(&neighbour.0, || run(&format!("ip route add 198.51.100.0/24 via {host}")));
         serve_tcp(&neighbour.0, 80);
         let across = || inside(&outside.0, || call_tcp(other, 80));
+        // A new namespace has what the machine's first one has.
+        run("sysctl -w net.ipv4.ip_forward=0");
         across().unwrap_err();
         let networks = start("t0").await;
         assert_eq!(run("sysctl -n net.ipv4.ip_forward"), "1\n");

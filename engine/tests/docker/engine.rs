@@ -48,8 +48,8 @@ fn program(name: &str, variable: &str) -> PathBuf {
         return path.into();
     }
     let beside = Path::new(env!("CARGO_BIN_EXE_tritiumd")).with_file_name(name);
-    let release = beside.parent().unwrap().with_file_name("release").join(name);
-    if beside.exists() { beside } else { release }
+    // `make build` puts a static supervisor there; cargo's own is not.
+    beside.parent().unwrap().with_file_name("bin").join(name)
 }
 
 fn docker_cli() -> PathBuf {
