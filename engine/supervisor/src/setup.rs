@@ -152,20 +152,24 @@ fn join(launch: &Launch, given: &Given<'_>) -> Result<(), Failure> {
     }
 }
 
-/// The processes whose namespaces shall be joined. To be opened where their
-/// numbers mean something: in the supervisor's pid namespace, not the child's.
+/// The namespaces that shall be joined. To be opened where their owners'
+/// numbers mean something, in the supervisor's pid namespace; and by one whom
+/// the guard does not take for a container that looks into another.
 pub(crate) fn foreign(launch: &Launch) -> Result<Vec<(OwnedFd, CloneFlags)>, Failure> {
     let namespaces = &launch.namespaces;
     let wanted = [
-        (&namespaces.network, CloneFlags::CLONE_NEWNET),
-        (&namespaces.ipc, CloneFlags::CLONE_NEWIPC),
-        (&namespaces.uts, CloneFlags::CLONE_NEWUTS),
-        (&namespaces.cgroup, CloneFlags::CLONE_NEWCGROUP),
+        (&namespaces.network, "net", CloneFlags::CLONE_NEWNET),
+        (&namespaces.ipc, "ipc", CloneFlags::CLONE_NEWIPC),
+        (&namespaces.uts, "uts", CloneFlags::CLONE_NEWUTS),
+        (&namespaces.cgroup, "cgroup", CloneFlags::CLONE_NEWCGROUP),
     ];
     let mut found = Vec::new();
-    for (namespace, flag) in wanted {
+    for (namespace, name, flag) in wanted {
         if let Namespace::Of { pid } = namespace {
-            found.push((pidfd_of(*pid).step(&format!("find process {pid}"))?, flag));
+            let path = format!("/proc/{pid}/ns/{name}");
+            let open = OFlags::RDONLY | OFlags::CLOEXEC;
+            let namespace = rustix::fs::open(&path, open, Mode::empty());
+            found.push((namespace.step(&format!("open {path}"))?, flag));
         }
     }
     Ok(found)

@@ -2,7 +2,6 @@
 //! Needs root, and the supervisor built (`make build`, or see `host.rs`).
 #![expect(clippy::disallowed_methods, reason = "files of a test need not survive a crash")]
 #![expect(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
-#![expect(clippy::print_stdout, reason = "figures are for whoever asked for them")]
 #![expect(clippy::wildcard_enum_match_arm, reason = "any other answer fails the test")]
 
 mod host;
