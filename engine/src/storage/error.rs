@@ -51,6 +51,8 @@ pub enum StoreError {
     TooManyLayers { found: usize, allowed: usize },
     #[error("expected {expected}, received {received}")]
     WrongDigest { expected: Digest, received: Digest },
+    #[error(transparent)]
+    Pack(Arc<super::archive::pack::PackError>),
     #[error("the engine is stopping")]
     Stopping,
 }

@@ -94,7 +94,10 @@ impl Layers {
 #[derive(Debug)]
 pub struct Staged {
     store: Store,
+    /// What becomes the layer.
     path: PathBuf,
+    /// What is taken away: `path`, or a directory that it stands in.
+    place: PathBuf,
 }
 
 /// While this lives, the layer does.
@@ -120,7 +123,7 @@ impl Drop for Pin {
 
 impl Drop for Staged {
     fn drop(&mut self) {
-        if let Err(error) = self.store.trash().take(&self.path) {
+        if let Err(error) = self.store.trash().take(&self.place) {
             tracing::warn!(error = %error, "cannot remove a half-unpacked layer");
         }
     }
@@ -131,6 +134,10 @@ impl Staged {
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    pub(super) fn place(&self) -> &Path {
+        &self.place
     }
 
     /// The directory is complete: it becomes the layer `digest`, or is dropped
@@ -166,12 +173,21 @@ impl Store {
         let path = self.temporary_path();
         let made = std::fs::DirBuilder::new().mode(0o755).create(&path);
         made.map_err(StoreError::io("create", &path))?;
-        let staged = Staged { store: self.clone(), path };
+        let staged = Staged { store: self.clone(), place: path.clone(), path };
         // The umask has had a say.
         let mode = std::fs::Permissions::from_mode(0o755);
         std::fs::set_permissions(&staged.path, mode)
             .map_err(StoreError::io("set the mode of", &staged.path))?;
         Ok(staged)
+    }
+
+    /// Begins a layer whose directory, `name`, is yet to come into a place of
+    /// its own. Blocks.
+    pub(super) fn stage_in(&self, name: &str) -> Result<Staged, StoreError> {
+        let place = self.temporary_path();
+        let made = std::fs::DirBuilder::new().mode(0o700).create(&place);
+        made.map_err(StoreError::io("create", &place))?;
+        Ok(Staged { store: self.clone(), path: place.join(name), place })
     }
 
     /// Keeps a layer, if it is here.

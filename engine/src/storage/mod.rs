@@ -25,11 +25,13 @@
 
 pub mod atomic;
 mod blobs;
+mod draft;
 mod error;
 mod layers;
 mod lock;
 mod records;
 mod rootfs;
+mod size;
 mod sweep;
 mod trash;
 mod writer;
@@ -55,6 +57,7 @@ use trash::Trash;
 use writer::Writer;
 
 pub use blobs::{Blob, BlobWriter};
+pub use draft::{Draft, Upper};
 pub use error::StoreError;
 pub use layers::{MOST as MOST_LAYERS, Pin, Staged};
 pub use records::{Batch, Table};

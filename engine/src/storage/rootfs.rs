@@ -111,7 +111,7 @@ impl Store {
     }
 }
 
-fn like(path: &Path, model: &Path) -> Result<(), StoreError> {
+pub(super) fn like(path: &Path, model: &Path) -> Result<(), StoreError> {
     let found = std::fs::metadata(model).map_err(StoreError::io("read", model))?;
     if (found.uid(), found.gid()) != (0, 0) {
         std::os::unix::fs::chown(path, Some(found.uid()), Some(found.gid()))

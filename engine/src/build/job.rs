@@ -1,0 +1,248 @@
+//! One build: stages in parallel, their reports in the order of the file.
+//!
+//! A stage that is needed runs once, on a task of its own; whoever stands on
+//! it waits for it. The first failure ends all others, and what they had begun
+//! is undone before the build answers.
+
+use super::{
+    Builder, Context, Request, Run,
+    graph::Graph,
+    report::{Event, Report, cancelled, tell},
+    stage,
+    state::{Added, State},
+};
+use crate::{
+    error::Error,
+    ids::{Digest, ImageId, TenantName},
+    image::{Image, Platform, Progress, Reference},
+};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard},
+};
+use tokio::sync::{mpsc, watch};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+/// What a stage may say before its turn to be heard.
+const AHEAD: usize = 1024;
+
+/// Everything that the stages of one build share.
+pub(super) struct Job {
+    pub(super) builder: Builder,
+    pub(super) tenant: TenantName,
+    pub(super) graph: Graph,
+    pub(super) request: Request,
+    pub(super) context: Context,
+    pub(super) run: Arc<Run>,
+    pub(super) cancel: CancellationToken,
+    stages: Mutex<BTreeMap<usize, watch::Receiver<Outcome>>>,
+    /// The first failure: the others are its consequences.
+    failure: Mutex<Option<Error>>,
+    /// What the cache has got from this build.
+    fresh: Mutex<Vec<Digest>>,
+    tasks: TaskTracker,
+}
+
+/// Of a stage.
+#[derive(Clone)]
+enum Outcome {
+    Pending,
+    Built(Box<State>),
+    Failed,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().expect("no panic happens under this lock")
+}
+
+impl Job {
+    pub(super) fn new(
+        builder: Builder,
+        tenant: TenantName,
+        (graph, request, context): (Graph, Request, Context),
+        run: Arc<Run>,
+        cancel: CancellationToken,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            builder,
+            tenant,
+            graph,
+            request,
+            context,
+            run,
+            cancel: cancel.child_token(),
+            stages: Mutex::default(),
+            failure: Mutex::default(),
+            fresh: Mutex::default(),
+            tasks: TaskTracker::new(),
+        })
+    }
+
+    pub(super) async fn build(self: &Arc<Self>, report: Report) -> Result<Arc<Image>, Error> {
+        let built = self.stages(&report).await;
+        // Nobody needs what is still under way; it is undone before we answer.
+        self.cancel.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+        let keys = std::mem::take(&mut *lock(&self.fresh));
+        let saved = self.builder.cache.save(&self.tenant, &keys);
+        let (registered, saved) = tokio::join!(self.register(built, &report), saved);
+        if let Err(error) = saved {
+            tracing::warn!(error = %crate::error::chain(&error), "cannot record the build cache");
+        }
+        registered
+    }
+
+    async fn stages(self: &Arc<Self>, report: &Report) -> Result<State, Error> {
+        let globals = self.graph.globals.iter().enumerate();
+        for warning in &self.graph.warnings {
+            tell(report, Event::Warning(format!("{warning}\n"))).await?;
+        }
+        for (at, step) in globals {
+            let (number, of, text) = (at + 1, self.graph.total, step.text.clone());
+            tell(report, Event::Step { number, of, text }).await?;
+        }
+        let mut heard = Vec::new();
+        for at in &self.graph.needed {
+            let (sender, receiver) = mpsc::channel(AHEAD);
+            self.begin(*at, sender);
+            heard.push((*at, receiver));
+        }
+        let mut built = None;
+        for (at, mut events) in heard {
+            while let Some(event) = events.recv().await {
+                if report.send(event).await.is_err() {
+                    self.fail(cancelled());
+                    break;
+                }
+            }
+            built = self.outcome(at).await;
+            if built.is_none() {
+                break;
+            }
+        }
+        match built {
+            Some(state) => Ok(state),
+            None => Err(lock(&self.failure).take().unwrap_or_else(cancelled)),
+        }
+    }
+
+    /// Gives the image its names; it is on disk when this returns.
+    async fn register(
+        &self,
+        built: Result<State, Error>,
+        report: &Report,
+    ) -> Result<Arc<Image>, Error> {
+        let state = built?;
+        let Some(id) = state.id else {
+            let text = "No image was generated. Is your Dockerfile empty?";
+            return Err(Error::Invalid(text.to_owned()));
+        };
+        let unused = self.graph.args.unused();
+        if !unused.is_empty() {
+            let names = unused.join(" ");
+            let text = format!("[Warning] One or more build-args [{names}] were not consumed\n");
+            tell(report, Event::Note(text)).await?;
+        }
+        let names = self.request.names.clone();
+        let (raw, config) = (state.raw.to_string(), state.config);
+        let image = self.builder.images.create(&self.tenant, (raw, config), names).await?;
+        tell(report, Event::Built(id)).await?;
+        for name in &self.request.names {
+            tell(report, Event::Tagged(name.familiar())).await?;
+        }
+        Ok(image)
+    }
+
+    fn begin(self: &Arc<Self>, at: usize, report: Report) -> watch::Receiver<Outcome> {
+        let mut stages = lock(&self.stages);
+        if let Some(running) = stages.get(&at) {
+            return running.clone();
+        }
+        let (done, outcome) = watch::channel(Outcome::Pending);
+        stages.insert(at, outcome.clone());
+        let job = self.clone();
+        self.tasks.spawn(async move {
+            let built = stage::build(&job, at, report).await;
+            done.send_replace(match built {
+                Ok(state) => Outcome::Built(Box::new(state)),
+                Err(error) => {
+                    job.fail(error);
+                    Outcome::Failed
+                }
+            });
+        });
+        outcome
+    }
+
+    fn fail(&self, error: Error) {
+        lock(&self.failure).get_or_insert(error);
+        self.cancel.cancel();
+    }
+
+    async fn outcome(&self, at: usize) -> Option<State> {
+        let mut running = lock(&self.stages).get(&at).cloned()?;
+        let outcome = running.wait_for(|outcome| !matches!(outcome, Outcome::Pending)).await;
+        match &*outcome.ok()? {
+            Outcome::Built(state) => Some((**state).clone()),
+            Outcome::Pending | Outcome::Failed => None,
+        }
+    }
+
+    /// Another stage, once it is complete. One that nobody has seen to be
+    /// needed (a trigger's) says what it says through the one who asks.
+    pub(super) async fn stage(self: &Arc<Self>, at: usize, report: &Report) -> Result<State, Error> {
+        // Boxed by being a task: stages may stand on stages.
+        drop(self.begin(at, report.clone()));
+        self.outcome(at).await.ok_or_else(cancelled)
+    }
+
+    /// An image of the tenant's, pulled if it is not here (or if asked to).
+    pub(super) async fn image(
+        &self,
+        name: &str,
+        platform: &str,
+        report: &Report,
+    ) -> Result<Arc<Image>, Error> {
+        let images = &self.builder.images;
+        let local = images.resolve(&self.tenant, name);
+        match local {
+            Ok(image) if !self.request.pull => return Ok(image),
+            Err(error @ Error::Invalid(_)) => return Err(error),
+            Ok(_) | Err(_) => {}
+        }
+        let reference: Reference =
+            name.parse().map_err(|bad: crate::image::BadReference| Error::Invalid(bad.to_string()))?;
+        let reference = reference.or_latest();
+        let asked = self.request.platform.clone();
+        let platform = platform.parse::<Platform>().ok().or(asked);
+        let auth = self.request.auths.get(reference.domain()).cloned();
+        let (progress, mut messages) = Progress::channel();
+        let pulled = images.pull(&self.tenant, &reference, platform, auth, progress);
+        let mut pulled = std::pin::pin!(pulled);
+        loop {
+            tokio::select! {
+                biased;
+                () = self.cancel.cancelled() => return Err(cancelled()),
+                Some(message) = messages.recv() => tell(report, Event::Pull(message)).await?,
+                image = &mut pulled => return image,
+            }
+        }
+    }
+
+    /// The cache knows it from now on; it is recorded when the build ends.
+    pub(super) fn remember(&self, key: Digest, parent: Option<ImageId>, added: &Added) {
+        self.builder.cache.add(&self.tenant, key, parent, added);
+        lock(&self.fresh).push(key);
+    }
+
+    /// Work that goes on to its end when nobody waits for it any more.
+    pub(super) async fn blocking<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Self) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let job = self.clone();
+        let done = self.builder.tracker.spawn_blocking(move || work(&job));
+        done.await.map_err(|error| Error::internal("the work of a build has panicked", error))?
+    }
+}

@@ -1,0 +1,226 @@
+//! Builds images from Dockerfiles.
+//!
+//! ```text
+//! parse/    text → stages of instructions     expand.rs, args.rs   variables
+//! graph.rs  stages → what stands on what, what the target needs
+//! job.rs    one build: its stages in parallel, their reports in the file's order
+//! stage.rs  one stage: step after step, each a hit in the cache or work
+//! config.rs what changes the configuration only     run.rs   RUN
+//! transfer.rs, fetch.rs, files/   COPY, ADD, WORKDIR: into a layer of their own
+//! state.rs  what a stage is so far     cache.rs  what steps have made before
+//! report.rs what is told meanwhile: a front door makes its protocol of it
+//! ```
+//!
+//! The builder knows no client: `POST /build` is one front door, and another
+//! one brings a [`Request`], a [`Context`] and a reader of [`Event`]s too.
+//! Who runs a `RUN` is given to it by the room above ([`Run`]), so that a
+//! build's containers are a tenant's containers like any other, with the same
+//! policy and the same guard.
+//!
+//! What must stay true: a build that is cancelled or fails leaves no
+//! container, layer, mount or file behind; nothing of a Dockerfile or a
+//! context can name a file outside of the context and the layers; a step's
+//! layer is what its container or copy has written, and nothing else.
+//!
+//! `service` may use this room; it uses `image` and `storage`.
+
+mod args;
+mod cache;
+mod config;
+mod expand;
+mod fetch;
+mod files;
+mod graph;
+mod ignore;
+mod job;
+mod parse;
+mod report;
+mod run;
+mod stage;
+mod state;
+mod transfer;
+
+pub use cache::{CacheUse, Prune};
+pub use report::{Event, Report};
+pub use run::{Network, Run, RunStep, Script};
+
+use crate::{
+    error::Error,
+    ids::{Digest, TenantName},
+    image::{Auth, Image, Images, Platform, Reference},
+    storage::{Staged, Store, archive},
+};
+use cache::Cache;
+use ignore::Ignore;
+use rustix::{
+    fd::OwnedFd,
+    fs::{CWD, Mode, OFlags},
+};
+use std::{
+    collections::{BTreeMap, HashSet},
+    io::Read,
+    path::Path,
+    sync::Arc,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+/// Of a Dockerfile, in bytes.
+const LONGEST: u64 = 4 << 20;
+
+/// What is to be built, and how.
+#[derive(Debug, Default)]
+pub struct Request {
+    /// `--build-arg`; without a value it only allows the name.
+    pub args: BTreeMap<String, Option<String>>,
+    pub labels: BTreeMap<String, String>,
+    pub target: String,
+    pub no_cache: bool,
+    /// Ask for newer bases.
+    pub pull: bool,
+    pub platform: Option<Platform>,
+    /// Credentials, by registry.
+    pub auths: BTreeMap<String, Auth>,
+    pub names: Vec<Reference>,
+    /// `ADD` may fetch from addresses that are not public.
+    pub private_addresses: bool,
+}
+
+/// The files that came along. Gone when this is dropped.
+#[derive(Debug, Clone)]
+pub struct Context {
+    root: Arc<OwnedFd>,
+    /// The directory, removed with the last clone.
+    staged: Arc<Staged>,
+}
+
+/// A handle on the builder; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Builder {
+    store: Store,
+    images: Images,
+    cache: Cache,
+    tracker: TaskTracker,
+}
+
+impl Builder {
+    /// Reads what the cache holds.
+    ///
+    /// # Errors
+    /// The records cannot be read.
+    pub async fn open(store: Store, images: Images, tracker: TaskTracker) -> Result<Self, Error> {
+        let cache = Cache::open(store.clone()).await?;
+        Ok(Self { store, images, cache, tracker })
+    }
+
+    /// Unpacks a context, compressed or not. Blocks.
+    ///
+    /// # Errors
+    /// The archive is damaged, or tries something that is refused.
+    pub fn context(&self, archive: impl Read + Send) -> Result<Context, Error> {
+        let staged = self.store.stage_layer()?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let open = || {
+            rustix::fs::openat(CWD, staged.path(), flags, Mode::empty()).map_err(|errno| {
+                Error::internal("cannot open the build context", std::io::Error::from(errno))
+            })
+        };
+        let (root, copy) = (open()?, open()?);
+        let how = archive::unpack::Extract::default();
+        archive::unpack::extract(archive, copy, Path::new(""), how)
+            .map_err(|error| Error::Invalid(format!("Error processing tar file: {error}")))?;
+        Ok(Context { root: Arc::new(root), staged: Arc::new(staged) })
+    }
+
+    /// Builds. `run` runs the commands; dropping the reader of `report`, or
+    /// cancelling, ends the build and undoes what it has begun.
+    ///
+    /// # Errors
+    /// What is wrong with the Dockerfile, or went wrong in a step, in Docker's
+    /// words.
+    pub async fn build(
+        &self,
+        tenant: &TenantName,
+        (dockerfile, context): (&str, Context),
+        request: Request,
+        run: Arc<Run>,
+        (report, cancel): (Report, CancellationToken),
+    ) -> Result<Arc<Image>, Error> {
+        let parsed = parse::dockerfile(dockerfile).map_err(|error| {
+            let text = error.to_string();
+            let prefix = if text.starts_with("dockerfile parse") { "" } else { "failed to parse Dockerfile: " };
+            Error::Invalid(format!("{prefix}{text}"))
+        })?;
+        let args = args::Args::new(request.args.clone());
+        let graph = graph::graph(parsed, args, &request.target, &request.labels)?;
+        let job = job::Job::new(self.clone(), tenant.clone(), (graph, request, context), run, cancel);
+        job.build(report).await
+    }
+
+    /// What the cache of a tenant holds, least recently used first.
+    #[must_use]
+    pub fn usage(&self, tenant: &TenantName) -> Vec<CacheUse> {
+        let held = self.held(tenant);
+        self.cache.usage(tenant, &|layer| held.contains(&layer))
+    }
+
+    /// Forgets what was built before: the entries' ids, and the bytes won.
+    ///
+    /// # Errors
+    /// The disk is full.
+    pub async fn prune(
+        &self,
+        tenant: &TenantName,
+        how: Prune,
+    ) -> Result<(Vec<String>, u64), Error> {
+        let held = self.held(tenant);
+        self.cache.prune(tenant, how, &|layer| held.contains(&layer)).await
+    }
+
+    fn held(&self, tenant: &TenantName) -> HashSet<Digest> {
+        self.images.list(tenant).iter().flat_map(|image| image.layers.clone()).collect()
+    }
+}
+
+impl Context {
+    /// The Dockerfile's text; then what `.dockerignore` hides is taken away.
+    /// Blocks.
+    ///
+    /// # Errors
+    /// There is none; it is empty, large, or not text.
+    pub fn dockerfile(&self, name: &str) -> Result<String, Error> {
+        let found = self.text(name)?;
+        let lower = match &found {
+            None if name == "Dockerfile" => self.text("dockerfile")?,
+            _ => None,
+        };
+        let Some(text) = found.or(lower) else {
+            return Err(Error::Invalid(format!("Cannot locate specified Dockerfile: {name}")));
+        };
+        if text.is_empty() {
+            return Err(Error::Invalid(format!("the Dockerfile ({name}) cannot be empty")));
+        }
+        if let Some(ignore) = self.text(".dockerignore")? {
+            let ignore = Ignore::parse(&ignore)
+                .map_err(|why| Error::Invalid(format!("failed to read .dockerignore: {why}")))?;
+            files::hide(&self.root, &ignore)?;
+        }
+        Ok(text)
+    }
+
+    fn text(&self, name: &str) -> Result<Option<String>, Error> {
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let opened = files::open(&self.root, Path::new(name.trim_start_matches('/')), flags);
+        let file = match opened {
+            Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => return Ok(None),
+            opened => std::fs::File::from(opened.map_err(files::failed("open", Path::new(name)))?),
+        };
+        let bad = |why: String| Error::Invalid(format!("cannot read {name}: {why}"));
+        let mut text = String::new();
+        let read = file.take(LONGEST + 1).read_to_string(&mut text);
+        read.map_err(|error| bad(error.to_string()))?;
+        if text.len() as u64 > LONGEST {
+            return Err(bad("it is too large".to_owned()));
+        }
+        Ok(Some(text))
+    }
+}

@@ -1,0 +1,269 @@
+//! Stacks of layers as trees: to read from, and to write a new layer over.
+//!
+//! A tree is an overlay that is mounted nowhere: its descriptor is all there
+//! is of it, and it goes with the descriptor, also when the engine is killed.
+//! What is written to a [`Draft`] gathers in its upper directory, which then
+//! becomes a layer by a rename; its diff id is the digest of the archive that
+//! it packs to, so that the layer can be saved and pushed.
+//!
+//! What must stay true: an upper directory becomes a layer only after its
+//! overlay is gone, and never with references to lower layers in it
+//! (`redirect_dir` and `metacopy` are off; the packing refuses them).
+
+use super::{
+    Pin, Staged, Store, StoreError,
+    archive::pack::{Pack, Style},
+};
+use crate::ids::{ContainerId, Digest};
+use nix::sched::{CloneFlags, unshare};
+use rustix::{
+    fd::{AsFd, OwnedFd},
+    fs::{CWD, Mode, OFlags},
+    io::Errno,
+    mount::{
+        FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags,
+        fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen,
+    },
+};
+use sha2::{Digest as _, Sha256};
+use std::{
+    ffi::CString,
+    fs::DirBuilder,
+    io::{self, BufWriter, Write},
+    os::unix::{
+        ffi::OsStrExt,
+        fs::{DirBuilderExt, MetadataExt},
+    },
+    path::{Path, PathBuf},
+};
+
+const DIRECTORY: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+const BUFFER: usize = 256 << 10;
+
+/// A tree that is being changed. Dropped, it leaves nothing.
+#[derive(Debug)]
+pub struct Draft {
+    root: OwnedFd,
+    staged: Staged,
+    /// Whose owner and mode the root directory had at first.
+    model: PathBuf,
+}
+
+/// An upper directory that nobody writes to any more.
+#[derive(Debug)]
+pub struct Upper {
+    staged: Staged,
+    model: PathBuf,
+}
+
+impl Draft {
+    /// The root of the tree, for `openat2` and its kin.
+    #[must_use]
+    pub fn root(&self) -> &OwnedFd {
+        &self.root
+    }
+
+    /// No more changes.
+    #[must_use]
+    pub fn finish(self) -> Upper {
+        let Self { root, staged, model } = self;
+        drop(root);
+        Upper { staged, model }
+    }
+}
+
+impl Upper {
+    /// Makes a layer of it; none if nothing has changed. Not durable before
+    /// [`Store::commit_image`]. Blocks.
+    ///
+    /// # Errors
+    /// It cannot be read or renamed; it refers to lower layers.
+    pub fn publish(self) -> Result<Option<Pin>, StoreError> {
+        let path = self.staged.path().to_owned();
+        let root = differs(&path, &self.model)?;
+        let mut entries = std::fs::read_dir(&path).map_err(StoreError::io("read", &path))?;
+        if !root && entries.next().is_none() {
+            return Ok(None);
+        }
+        let digest = digest(&path, root)?;
+        let size = super::size::of_files(&path)?;
+        self.staged.publish(digest, size, root).map(Some)
+    }
+}
+
+/// The root directory has got another owner or mode.
+fn differs(path: &Path, model: &Path) -> Result<bool, StoreError> {
+    let found = std::fs::metadata(path).map_err(StoreError::io("look at", path))?;
+    let was = std::fs::metadata(model).map_err(StoreError::io("look at", model))?;
+    let of = |it: &std::fs::Metadata| (it.uid(), it.gid(), it.mode());
+    Ok(of(&found) != of(&was))
+}
+
+/// Of the archive that an upper directory packs to.
+fn digest(path: &Path, root: bool) -> Result<Digest, StoreError> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let top = rustix::fs::openat(CWD, path, flags, Mode::empty())
+        .map_err(|errno| StoreError::io("open", path)(errno.into()))?;
+    let mut hash = BufWriter::with_capacity(BUFFER, Hash(Sha256::new()));
+    let mut pack = Pack::new(&mut hash, Style::Upper);
+    let packed = if root {
+        pack.one(top.as_fd(), ".".as_ref(), b".")
+    } else {
+        pack.tree(top.as_fd(), b"")
+    };
+    packed.and_then(|()| pack.finish()).map_err(|error| StoreError::Pack(error.into()))?;
+    let Hash(hash) = hash.into_inner().map_err(|error| {
+        StoreError::io("pack", path)(error.into_error())
+    })?;
+    Ok(Digest::of(hash.finalize().into()))
+}
+
+struct Hash(Sha256);
+
+impl Write for Hash {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Store {
+    /// The files of a stack of layers, lowest first, to read. Its layers must
+    /// be pinned for as long. Blocks.
+    ///
+    /// # Errors
+    /// [`StoreError::NoLayer`]; the kernel refuses the mount.
+    pub fn view(&self, layers: &[Digest]) -> Result<OwnedFd, StoreError> {
+        let (mut lower, _) = self.lower(layers)?;
+        // Alone it is no overlay: overlayfs wants two.
+        if lower.as_slice() == [super::layers::EMPTY] {
+            let path = self.layers_dir().join(super::layers::EMPTY);
+            return open(&path);
+        }
+        lower.push(super::layers::EMPTY.to_owned());
+        self.overlay(&lower, None)
+    }
+
+    /// The same to write to. Blocks.
+    ///
+    /// # Errors
+    /// As [`Store::view`]; the disk is full.
+    pub fn draft(&self, layers: &[Digest]) -> Result<Draft, StoreError> {
+        let (lower, model) = self.lower(layers)?;
+        let staged = self.stage_in("upper")?;
+        let dir = staged.place().to_owned();
+        let (upper, work) = (dir.join("upper"), dir.join("work"));
+        for path in [&upper, &work] {
+            let made = DirBuilder::new().mode(0o700).create(path);
+            made.map_err(StoreError::io("create", path))?;
+        }
+        super::rootfs::like(&upper, &model)?;
+        let root = self.overlay(&lower, Some((&upper, &work)))?;
+        Ok(Draft { root, staged, model })
+    }
+
+    /// Takes a container's upper directory away from it. The container must
+    /// not run, nor ever again. Blocks.
+    ///
+    /// # Errors
+    /// It is not there.
+    pub fn take_upper(&self, id: ContainerId, layers: &[Digest]) -> Result<Upper, StoreError> {
+        let (_, model) = self.lower(layers)?;
+        let staged = self.stage_in("upper")?;
+        let from = self.container_dir(id).join("upper");
+        std::fs::rename(&from, staged.path()).map_err(StoreError::io("take away", &from))?;
+        Ok(Upper { staged, model })
+    }
+
+    /// Mounts it, nowhere. `lower`: uppermost first.
+    fn overlay(
+        &self,
+        lower: &[String],
+        over: Option<(&Path, &Path)>,
+    ) -> Result<OwnedFd, StoreError> {
+        let layers = self.layers_dir();
+        let mounted = match detached(&layers, lower, over) {
+            // Linux before 6.7 has no `lowerdir+`, and fsconfig(2) takes
+            // strings of at most 255 bytes.
+            Err(Errno::INVAL) => elsewhere(&layers, lower, over),
+            mounted => mounted.map_err(io::Error::from),
+        };
+        mounted.map_err(StoreError::io("mount layers of", &layers))
+    }
+}
+
+fn open(path: &Path) -> Result<OwnedFd, StoreError> {
+    let opened = rustix::fs::openat(CWD, path, DIRECTORY, Mode::empty());
+    opened.map_err(|errno| StoreError::io("open", path)(errno.into()))
+}
+
+fn detached(
+    layers: &Path,
+    lower: &[String],
+    over: Option<(&Path, &Path)>,
+) -> Result<OwnedFd, Errno> {
+    let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    for name in lower {
+        fsconfig_set_string(&context, "lowerdir+", layers.join(name))?;
+    }
+    if let Some((upper, work)) = over {
+        fsconfig_set_string(&context, "upperdir", upper)?;
+        fsconfig_set_string(&context, "workdir", work)?;
+        // Not synced when it goes: that is done once, before it is recorded.
+        fsconfig_set_flag(&context, "volatile")?;
+    }
+    for (key, value) in [("redirect_dir", "off"), ("metacopy", "off"), ("index", "off")] {
+        fsconfig_set_string(&context, key, value)?;
+    }
+    fsconfig_create(&context)?;
+    fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::MOUNT_ATTR_NOSUID)
+}
+
+/// By mount(2), which has room for a page of options: on a thread with a mount
+/// namespace and a working directory of its own, so that neither the host nor
+/// other threads see anything of it.
+fn elsewhere(
+    layers: &Path,
+    lower: &[String],
+    over: Option<(&Path, &Path)>,
+) -> io::Result<OwnedFd> {
+    let data = options(lower, over)?;
+    let layers = layers.to_owned();
+    let mounting = move || -> io::Result<OwnedFd> {
+        unshare(CloneFlags::CLONE_FS | CloneFlags::CLONE_NEWNS)?;
+        let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+        rustix::mount::mount_change("/", private)?;
+        rustix::process::chdir(&layers)?;
+        let at = layers.join(super::layers::EMPTY);
+        rustix::mount::mount("overlay", &at, "overlay", MountFlags::NOSUID, data.as_c_str())?;
+        Ok(rustix::fs::openat(CWD, &at, DIRECTORY, Mode::empty())?)
+    };
+    let thread = std::thread::Builder::new().name("overlay".to_owned()).spawn(mounting)?;
+    thread.join().unwrap_or_else(|_| Err(io::Error::other("the mounting thread has panicked")))
+}
+
+/// Lower directories are named from the directory of layers.
+fn options(lower: &[String], over: Option<(&Path, &Path)>) -> io::Result<CString> {
+    let mut data = format!("lowerdir={}", lower.join(":")).into_bytes();
+    if let Some((upper, work)) = over {
+        for (key, path) in [("upperdir", upper), ("workdir", work)] {
+            data.extend_from_slice(format!(",{key}=").as_bytes());
+            for byte in path.as_os_str().as_bytes() {
+                // overlayfs splits at these.
+                if matches!(byte, b':' | b',' | b'\\') {
+                    data.push(b'\\');
+                }
+                data.push(*byte);
+            }
+        }
+    }
+    data.extend_from_slice(b",redirect_dir=off,metacopy=off,index=off");
+    Ok(CString::new(data)?)
+}
+
+#[cfg(test)]
+mod tests;
