@@ -4,6 +4,7 @@
 
 use crate::{
     api,
+    build::Builder,
     config::Config,
     container::{Registry, Tools},
     events::Events,
@@ -114,6 +115,7 @@ async fn build(
         tracing::warn!(%container, port, "somebody else took its port: no longer published");
     }
     let images = Images::open(store.clone(), tracker.clone()).await?;
+    let builder = Builder::open(store.clone(), images.clone(), tracker.clone()).await?;
     let tenants = Tenants::open(store.clone()).await?;
     let tools = Tools {
         runtime,
@@ -134,7 +136,7 @@ async fn build(
         id: engine_id(&config.state_dir)?,
         started: jiff::Timestamp::now(),
     };
-    Ok(Engine::new(tools, images, tenants, about))
+    Ok(Engine::new(tools, (images, builder), tenants, about))
 }
 
 /// Beside this very program, unless told otherwise.

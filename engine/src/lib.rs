@@ -5,7 +5,8 @@
 //! | room | what it is for | may use |
 //! |---|---|---|
 //! | [`api`] | Docker's HTTP, and only that | `service` |
-//! | [`service`] | what Tritium promises: tenancy, policy, order of steps | `container`, `image`, `network`, `storage` |
+//! | [`service`] | what Tritium promises: tenancy, policy, order of steps | `build`, `container`, `image`, `network`, `storage` |
+//! | [`build`] | images from Dockerfiles | `image`, `storage` |
 //! | [`container`] | one container's life | `runtime`, `network`, `storage` |
 //! | [`image`] | names and bytes of images | `storage` |
 //! | [`network`], [`runtime`], [`storage`] | the kernel's side of things | only the base |
@@ -15,6 +16,7 @@
 #![forbid(unsafe_code)]
 
 pub mod api;
+pub mod build;
 pub mod config;
 pub mod container;
 pub mod daemon;

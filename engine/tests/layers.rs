@@ -7,9 +7,10 @@ use std::{
 };
 
 /// Every room, and the rooms it may use; all may use the base.
-const MAY_USE: [(&str, &[&str]); 7] = [
+const MAY_USE: [(&str, &[&str]); 8] = [
     ("api", &["service", "container"]),
-    ("service", &["container", "image", "network", "runtime", "storage"]),
+    ("service", &["build", "container", "image", "network", "runtime", "storage"]),
+    ("build", &["image", "storage"]),
     ("container", &["runtime", "network", "storage"]),
     ("image", &["storage"]),
     ("network", &[]),

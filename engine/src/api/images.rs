@@ -20,7 +20,7 @@ use axum::{
 use base64::Engine as _;
 use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 const LIST_FILTERS: &[&str] = &["before", "dangling", "label", "reference", "since", "until"];
 
@@ -173,7 +173,7 @@ async fn remove(State(shared): State<Shared>, Path(name): Path<String>, params: 
 }
 
 /// A name, and a tag or digest that may be given apart from it.
-fn reference(name: &str, tag: &str) -> Answer<Reference> {
+pub(super) fn reference(name: &str, tag: &str) -> Answer<Reference> {
     let text = match tag {
         "" => name.to_owned(),
         digest if digest.contains(':') => format!("{name}@{digest}"),
@@ -183,7 +183,7 @@ fn reference(name: &str, tag: &str) -> Answer<Reference> {
 }
 
 /// `linux/arm64/v8`; empty: any.
-fn platform(text: &str) -> Answer<Option<Platform>> {
+pub(super) fn platform(text: &str) -> Answer<Option<Platform>> {
     if text.is_empty() {
         return Ok(None);
     }
@@ -222,7 +222,10 @@ struct AuthHeader {
 fn auth(headers: &HeaderMap) -> Option<Auth> {
     let text = headers.get("x-registry-auth")?.to_str().ok()?;
     let bytes = decode(text)?;
-    let header: AuthHeader = serde_json::from_slice(&bytes).ok()?;
+    credentials(serde_json::from_slice(&bytes).ok()?)
+}
+
+fn credentials(header: AuthHeader) -> Option<Auth> {
     if !header.registrytoken.is_empty() {
         return Some(Auth::Bearer { token: header.registrytoken });
     }
@@ -235,6 +238,20 @@ fn auth(headers: &HeaderMap) -> Option<Auth> {
     let pair = String::from_utf8(decode(&header.auth)?).ok()?;
     let (username, password) = pair.split_once(':')?;
     Some(Auth::Basic { username: username.to_owned(), password: password.to_owned() })
+}
+
+/// `X-Registry-Config`: credentials by registry, for a build's bases.
+pub(super) fn auths(headers: &HeaderMap) -> BTreeMap<String, Auth> {
+    let text = headers.get("x-registry-config").and_then(|value| value.to_str().ok());
+    let bytes = text.and_then(decode).unwrap_or_default();
+    let given = serde_json::from_slice::<BTreeMap<String, AuthHeader>>(&bytes).unwrap_or_default();
+    let named = given.into_iter().map(|(server, header)| {
+        let bare = server.trim_start_matches("https://").trim_start_matches("http://");
+        let host = bare.split('/').next().unwrap_or_default();
+        let host = if host == "index.docker.io" { "docker.io" } else { host };
+        (host.to_owned(), header)
+    });
+    named.filter_map(|(host, header)| Some((host, credentials(header)?))).collect()
 }
 
 /// Base64 of either alphabet, with padding or without.

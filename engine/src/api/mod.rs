@@ -10,7 +10,7 @@
 //! version.rs      /v1.43/… → the version, and the path without it
 //! extract.rs  filters.rs  detach.rs      what requests say
 //! stream.rs       hijacked connections
-//! containers.rs  lifecycle.rs  attach.rs  exec.rs  images.rs  networks.rs
+//! containers.rs  lifecycle.rs  attach.rs  exec.rs  images.rs  build.rs  networks.rs
 //! system.rs  events.rs  operator.rs  metrics.rs      the handlers
 //! unbuilt.rs      what Docker has and Tritium does not have yet: 501, never 404
 //! wire/  human.rs  error.rs              the answers
@@ -23,6 +23,7 @@
 //! Used by `daemon` only; uses `service` and the base.
 
 mod attach;
+mod build;
 mod connection;
 mod containers;
 mod detach;
@@ -118,6 +119,7 @@ fn routes() -> Router<Shared> {
         .merge(containers::routes())
         .merge(lifecycle::routes())
         .merge(attach::routes())
+        .merge(build::routes())
         .merge(exec::routes())
         .merge(images::routes())
         .merge(networks::routes())

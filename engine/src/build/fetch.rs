@@ -8,6 +8,7 @@
 use super::{files, report::cancelled};
 use crate::{
     error::Error,
+    ids::Digest,
     storage::{Blob, Store},
 };
 use reqwest::{
@@ -15,17 +16,13 @@ use reqwest::{
     dns::{Addrs, Name, Resolve, Resolving},
     redirect::Policy,
 };
+use sha2::{Digest as _, Sha256};
 use std::{
-    io::Read,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::Arc,
-    time::Duration,
 };
 use tokio_util::sync::CancellationToken;
 
-const CONNECT: Duration = Duration::from_secs(15);
-/// Without any byte.
-const SILENCE: Duration = Duration::from_secs(60);
 const REDIRECTIONS: usize = 10;
 /// Of a file, in bytes.
 const LARGEST: u64 = 16 << 30;
@@ -34,6 +31,7 @@ const LARGEST: u64 = 16 << 30;
 #[derive(Debug)]
 pub(super) struct Fetched {
     blob: Blob,
+    digest: Digest,
     name: String,
     /// Seconds since 1970, as the server says.
     modified: Option<i64>,
@@ -78,19 +76,21 @@ async fn fetch_whole(store: &Store, text: &str, private: bool) -> Result<Fetched
     let modified = response.headers().get(http::header::LAST_MODIFIED);
     let modified = modified.and_then(|value| value.to_str().ok()).and_then(seconds);
     let mut writer = Some(store.write_blob()?);
-    let mut size = 0_u64;
+    let (mut size, mut hash) = (0_u64, Sha256::new());
     while let Some(chunk) = response.chunk().await.map_err(failed)? {
         size += chunk.len() as u64;
         if size > LARGEST {
             return Err(Error::Invalid(format!("{text} has more than {LARGEST} bytes")));
         }
+        hash.update(&chunk);
         let Some(mut blob) = writer.take() else { break };
         let written = tokio::task::spawn_blocking(move || blob.write(&chunk).map(|()| blob));
         let written = written.await.map_err(|error| Error::internal("cannot write", error))?;
         writer = Some(written?);
     }
     let Some(blob) = writer else { return Err(cancelled()) };
-    Ok(Fetched { blob: blob.finish(None)?, name: name.to_owned(), modified })
+    let digest = Digest::of(hash.finalize().into());
+    Ok(Fetched { blob: blob.finish(Some(digest))?, digest, name: name.to_owned(), modified })
 }
 
 /// RFC 9110's dates are RFC 2822's.
@@ -100,12 +100,12 @@ fn seconds(text: &str) -> Option<i64> {
 
 impl Fetched {
     pub(super) fn digest(&self) -> String {
-        format!("file:{}", self.blob.digest().hex())
+        format!("file:{}", self.digest.hex())
     }
 
     /// `ADD --checksum`.
     pub(super) fn check(&self, expected: &str) -> Result<(), Error> {
-        let received = self.blob.digest().to_string();
+        let received = self.digest.to_string();
         if received == expected {
             return Ok(());
         }
@@ -119,7 +119,8 @@ impl Fetched {
             ));
         }
         let mut file = self.blob.open()?;
-        files::put_stream(&mut file as &mut dyn Read, &self.name, self.modified.unwrap_or(0), put)
+        let time = Some(self.modified.unwrap_or(0));
+        files::put_stream(&mut file, (&self.name, 0o600, time), put)
     }
 }
 
@@ -133,7 +134,7 @@ fn client(private: bool) -> Result<Client, reqwest::Error> {
             Err(error) => attempt.error(error),
         }
     });
-    let builder = crate::image::client().connect_timeout(CONNECT).read_timeout(SILENCE);
+    let builder = crate::image::web_client();
     // A proxy would resolve names in our place.
     let builder = builder.redirect(redirect).no_proxy();
     match private {

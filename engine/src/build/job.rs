@@ -146,7 +146,7 @@ impl Job {
         }
         let names = self.request.names.clone();
         let (raw, config) = (state.raw.to_string(), state.config);
-        let image = self.builder.images.create(&self.tenant, (raw, config), names).await?;
+        let image = self.builder.images.create(&self.tenant, (raw, config), names, None).await?;
         tell(report, Event::Built(id)).await?;
         for name in &self.request.names {
             tell(report, Event::Tagged(name.familiar())).await?;
@@ -215,8 +215,8 @@ impl Job {
             name.parse().map_err(|bad: crate::image::BadReference| Error::Invalid(bad.to_string()))?;
         let reference = reference.or_latest();
         let asked = self.request.platform.clone();
-        let platform = platform.parse::<Platform>().ok().or(asked);
-        let auth = self.request.auths.get(reference.domain()).cloned();
+        let platform = platform_of(platform)?.or(asked);
+        let auth = self.request.auths.get(reference.registry()).cloned();
         let (progress, mut messages) = Progress::channel();
         let pulled = images.pull(&self.tenant, &reference, platform, auth, progress);
         let mut pulled = std::pin::pin!(pulled);
@@ -244,5 +244,23 @@ impl Job {
         let job = self.clone();
         let done = self.builder.tracker.spawn_blocking(move || work(&job));
         done.await.map_err(|error| Error::internal("the work of a build has panicked", error))?
+    }
+}
+
+/// `FROM --platform=linux/arm64`.
+fn platform_of(text: &str) -> Result<Option<Platform>, Error> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let mut parts = text.split('/').map(str::to_ascii_lowercase);
+    match (parts.next(), parts.next(), parts.next(), parts.next()) {
+        (Some(os), Some(architecture), variant, None)
+            if !os.is_empty() && !architecture.is_empty() =>
+        {
+            Ok(Some(Platform { os, architecture, variant }))
+        }
+        _ => Err(Error::Invalid(format!(
+            "{text:?} is an invalid platform: expected OS/ARCHITECTURE[/VARIANT]"
+        ))),
     }
 }

@@ -90,6 +90,7 @@ pub struct Request {
 pub struct Context {
     root: Arc<OwnedFd>,
     /// The directory, removed with the last clone.
+    #[expect(dead_code, reason = "it is held, not looked at")]
     staged: Arc<Staged>,
 }
 

@@ -13,6 +13,7 @@ use crate::{
     events,
     runtime::{Exit, Running},
     signal,
+    storage::Upper,
 };
 use std::{sync::Arc, time::Duration};
 use tokio::{
@@ -36,6 +37,10 @@ pub(super) enum Request {
     Rename { name: String, done: Done<()> },
     Update { change: Box<Update>, done: Done<()> },
     Attach { options: AttachOptions, done: Done<Attachment> },
+    /// A build is through with it, and leaves it to the user.
+    Keep { done: Done<()> },
+    /// A build takes what it has written, and it is gone.
+    Surrender { done: Done<Upper> },
 }
 
 /// Somebody waits for the container to end.
@@ -202,6 +207,16 @@ impl Driver {
             }
             Request::Remove { force, called, done } => {
                 self.remove_asked(force, &called, done).await;
+            }
+            Request::Keep { done } => {
+                self.record.build = false;
+                let outcome = self.save().await;
+                self.publish();
+                answer(done, outcome);
+            }
+            Request::Surrender { done } => {
+                let outcome = self.surrender().await;
+                answer(done, outcome);
             }
         }
     }
@@ -485,6 +500,19 @@ impl Driver {
         self.tools.announce(&self.record, "destroy", &[]);
         self.removed = true;
         Ok(())
+    }
+
+    /// Gives away what it has written, and goes.
+    async fn surrender(&mut self) -> Result<Upper, Error> {
+        let id = self.record.id;
+        if self.running.is_some() {
+            return Err(Error::Conflict(format!("container {id} is running")));
+        }
+        let (store, layers) = (self.tools.store.clone(), self.record.layers.clone());
+        let taken = self.tools.tracker.spawn_blocking(move || store.take_upper(id, &layers)).await;
+        let upper = taken.map_err(|error| Error::internal("cannot take a layer", error))??;
+        self.remove().await?;
+        Ok(upper)
     }
 
     /// Moves on. A refusal would be a bug of this file: it is reported, and

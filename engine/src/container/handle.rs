@@ -5,6 +5,7 @@ use crate::{
     error::Error,
     ids::{ContainerId, ExecId, TenantName},
     runtime::Running,
+    storage::Upper,
 };
 use bytes::Bytes;
 use futures_util::Stream;
@@ -223,6 +224,22 @@ impl Handle {
     pub async fn remove(&self, force: bool, called: &str) -> Result<(), Error> {
         let called = called.to_owned();
         self.ask(|done| Request::Remove { force, called, done }).await
+    }
+
+    /// A build leaves it to the user: it outlives the engine from now on.
+    ///
+    /// # Errors
+    /// The disk is full.
+    pub(crate) async fn keep(&self) -> Result<(), Error> {
+        self.ask(|done| Request::Keep { done }).await
+    }
+
+    /// Takes what it has written, and removes it.
+    ///
+    /// # Errors
+    /// `Conflict` if it runs.
+    pub(crate) async fn surrender(&self) -> Result<Upper, Error> {
+        self.ask(|done| Request::Surrender { done }).await
     }
 
     /// The caller has taken the name.

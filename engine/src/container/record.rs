@@ -36,6 +36,9 @@ pub struct Record {
     pub restart_count: u32,
     /// The user has stopped it: `unless-stopped` leaves it down.
     pub stopped_by_user: bool,
+    /// A build's own: it is of no use to the next engine.
+    #[serde(default)]
+    pub build: bool,
     pub state: State,
 }
 

@@ -9,7 +9,7 @@ use crate::spec::Empty;
 ///
 /// # Errors
 /// `Invalid`, in the words of Docker's parser where it has some.
-pub(super) fn apply(config: &mut RunConfig, changes: &[String]) -> Result<(), Error> {
+pub fn apply(config: &mut RunConfig, changes: &[String]) -> Result<(), Error> {
     changes
         .iter()
         .flat_map(|change| change.lines())
@@ -99,13 +99,16 @@ fn below(last: &str, path: &str) -> String {
     format!("/{}", parts.join("/"))
 }
 
-/// `80`, `80/udp`, `8000-8010/tcp`.
-fn ports(text: &str) -> Result<Vec<String>, Error> {
-    let bad = || Error::Invalid(format!("invalid containerPort: {text}"));
+/// `80`, `80/udp`, `8000-8010/tcp`, as an image's configuration has them.
+///
+/// # Errors
+/// `Invalid`, in Docker's words.
+pub fn ports(text: &str) -> Result<Vec<String>, Error> {
+    let bad = || Error::Invalid(format!("Invalid containerPort: {text}"));
     let (range, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
     let protocol = protocol.to_lowercase();
     if !matches!(protocol.as_str(), "tcp" | "udp" | "sctp") {
-        return Err(Error::Invalid(format!("invalid proto: {protocol}")));
+        return Err(Error::Invalid(format!("Invalid proto: {protocol}")));
     }
     let (first, last) = range.split_once('-').unwrap_or((range, range));
     let first = first.parse::<u16>().map_err(|_| bad())?;

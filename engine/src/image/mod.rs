@@ -43,9 +43,11 @@ use tokio::io::AsyncRead;
 use tokio_util::{io::SyncIoBridge, task::TaskTracker};
 
 pub use crate::storage::archive::unpack::Limits;
+pub use changes::{apply as apply_changes, ports as exposed};
 pub use config::{Healthcheck, History, ImageConfig, RootFs, RunConfig};
 pub use progress::{Detail, Message, Progress};
 pub use reference::{BadReference, Reference};
+pub(crate) use registry::builder as web_client;
 
 /// An image as one tenant sees it.
 #[derive(Debug, Clone)]
@@ -238,6 +240,27 @@ impl Images {
     {
         let archive = SyncIoBridge::new(archive);
         self.finish(import::import(self.clone(), tenant.clone(), archive, how, progress)).await
+    }
+
+    /// Makes an image of a configuration and of layers that are here, pinned by
+    /// the caller: of a build, of a container.
+    ///
+    /// # Errors
+    /// A layer is gone; the disk is full.
+    pub async fn create(
+        &self,
+        tenant: &TenantName,
+        (raw, config): (String, ImageConfig),
+        names: Vec<Reference>,
+        parent: Option<ImageId>,
+    ) -> Result<Arc<Image>, Error> {
+        let pin = |digest: &Digest| {
+            let gone = || Error::internal("cannot make the image", format!("no layer {digest}"));
+            self.0.store.pin_layer(*digest).ok_or_else(gone)
+        };
+        let pins = config.rootfs.diff_ids.iter().map(pin).collect::<Result<_, _>>()?;
+        let complete = self.complete((raw, config), pins, names, parent);
+        self.0.ledger.register(tenant, complete).await
     }
 
     /// Downloads an image from its registry.

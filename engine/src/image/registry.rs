@@ -246,13 +246,18 @@ impl Repository {
     }
 }
 
-fn client(loopback: bool) -> Result<Client, reqwest::Error> {
+/// What every client of ours says and how long it waits.
+pub(crate) fn builder() -> reqwest::ClientBuilder {
     // Fails when it has been installed already.
     drop(rustls::crypto::ring::default_provider().install_default());
-    let builder = Client::builder()
+    Client::builder()
         .user_agent(concat!("tritium/", env!("CARGO_PKG_VERSION")))
         .connect_timeout(CONNECT)
-        .read_timeout(SILENCE);
+        .read_timeout(SILENCE)
+}
+
+fn client(loopback: bool) -> Result<Client, reqwest::Error> {
+    let builder = builder();
     match loopback {
         true => builder.no_proxy().tls_danger_accept_invalid_certs(true).build(),
         false => builder.build(),

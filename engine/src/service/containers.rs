@@ -5,6 +5,7 @@ use crate::{
     container::{self, ExecHandle, Handle, Snapshot},
     error::Error,
     ids::ContainerId,
+    image::Image,
     spec::{Config, HostConfig, NetworkingConfig},
 };
 use std::sync::Arc;
@@ -18,6 +19,14 @@ pub struct CreateContainer {
     pub config: Config,
     pub host: HostConfig,
     pub networking: NetworkingConfig,
+}
+
+/// What becomes of a build's container that did not do what it should.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Ending {
+    Gone,
+    /// It is the user's from now on.
+    Kept,
 }
 
 /// What it answers.
@@ -56,6 +65,12 @@ impl Scope {
             Some(name) => tools.registry.take_name(&self.tenant, &name, record.id)?,
             None => record.name = self.take_random_name(record.id),
         }
+        let id = self.make_or_forget(record).await?;
+        Ok(Created { id, warnings })
+    }
+
+    async fn make_or_forget(&self, record: container::Record) -> Result<ContainerId, Error> {
+        let tools = &self.engine.tools;
         let id = record.id;
         let tenant = record.tenant.clone();
         let name = record.name.clone();
@@ -68,8 +83,7 @@ impl Scope {
                 tracing::warn!(container = %id, error, "cannot remove a half-made container");
             }
         }
-        outcome?;
-        Ok(Created { id, warnings })
+        outcome.map(|()| id)
     }
 
     async fn make(&self, record: container::Record) -> Result<(), Error> {
@@ -81,6 +95,34 @@ impl Scope {
         tools.announce(&record, "create", &[]);
         container::adopt(record, None, tools);
         Ok(())
+    }
+
+    /// A container of an image that nobody has named, for one command of a
+    /// build. It goes when the engine does not end it (see `end_for_build`).
+    pub(super) async fn create_for_build(
+        &self,
+        request: CreateContainer,
+        image: Image,
+        script: Option<container::MountPoint>,
+    ) -> Result<ContainerId, Error> {
+        let scope = self.clone();
+        let made = self.engine.tools.tracker.spawn(async move {
+            let plan = create::plan(&scope.tenant, request, String::new(), &image)?;
+            let create::Plan { mut record, .. } = plan;
+            record.build = true;
+            record.mounts.extend(script);
+            record.name = scope.take_random_name(record.id);
+            scope.make_or_forget(record).await
+        });
+        made.await.map_err(|error| Error::internal("the creation's task failed", error))?
+    }
+
+    /// A build is through with a container of its own.
+    pub(super) async fn end_for_build(&self, handle: &Handle, end: Ending) -> Result<(), Error> {
+        match end {
+            Ending::Gone => handle.remove(true, &handle.id().hex()).await,
+            Ending::Kept => handle.keep().await,
+        }
     }
 
     fn take_random_name(&self, id: ContainerId) -> String {
@@ -172,7 +214,7 @@ fn checked_name(name: &str) -> Result<String, Error> {
 
 fn check_platform(
     platform: &str,
-    image: &crate::image::Image,
+    image: &Image,
     reference: &str,
 ) -> Result<(), Error> {
     let mut parts = platform.split('/');

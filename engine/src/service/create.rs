@@ -61,6 +61,7 @@ pub(super) fn plan(
         published: Vec::new(),
         restart_count: 0,
         stopped_by_user: false,
+        build: false,
         state: State::Created { code: 0, error: String::new() },
     };
     Ok(Plan { record, warnings })

@@ -128,7 +128,7 @@ impl Scope {
         Ok(())
     }
 
-    fn announce_image(&self, action: &str, id: &str, name: &str, labels: &Labels) {
+    pub(super) fn announce_image(&self, action: &str, id: &str, name: &str, labels: &Labels) {
         let mut attributes = labels.clone();
         attributes.insert("name".into(), name.to_owned());
         self.engine.tools.events.publish(Event {
@@ -142,8 +142,8 @@ impl Scope {
     }
 }
 
-type Labels = BTreeMap<String, String>;
+pub(super) type Labels = BTreeMap<String, String>;
 
-fn labels(image: &Image) -> Labels {
+pub(super) fn labels(image: &Image) -> Labels {
     image.config.config.labels.clone()
 }

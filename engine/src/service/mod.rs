@@ -6,6 +6,8 @@
 //!
 //! Used by `api` only (and by `daemon`, which builds the engine).
 
+mod build;
+mod commit;
 mod containers;
 mod create;
 mod images;
@@ -20,6 +22,8 @@ mod start;
 mod system;
 mod tenants;
 
+pub use build::BuildImage;
+pub use commit::CommitContainer;
 pub use containers::{CreateContainer, Created};
 pub use metrics::Requests;
 pub use networks::NetworkView;
@@ -27,7 +31,7 @@ pub use start::{Found, find, known, restore};
 pub use system::{Counts, Host, LayerPlaces, Places};
 pub use tenants::Tenants;
 
-use crate::{container::Tools, ids::TenantName, image::Images};
+use crate::{build::Builder, container::Tools, ids::TenantName, image::Images};
 use std::sync::Arc;
 
 /// The engine as a whole; cheap to clone.
@@ -35,6 +39,7 @@ use std::sync::Arc;
 pub struct Engine {
     pub(crate) tools: Tools,
     pub(crate) images: Images,
+    pub(crate) builder: Builder,
     pub(crate) tenants: Tenants,
     /// How many were answered, for the exporters.
     pub(crate) requests: Requests,
@@ -54,8 +59,13 @@ pub struct About {
 impl Engine {
     /// The rooms, put together.
     #[must_use]
-    pub fn new(tools: Tools, images: Images, tenants: Tenants, about: About) -> Self {
-        Self { tools, images, tenants, requests: Requests::default(), about: Arc::new(about) }
+    pub fn new(
+        tools: Tools,
+        (images, builder): (Images, Builder),
+        tenants: Tenants,
+        about: About,
+    ) -> Self {
+        Self { tools, images, builder, tenants, requests: Requests::default(), about: Arc::new(about) }
     }
 
     /// What one tenant may see and do.

@@ -1,6 +1,7 @@
 //! What the rooms below show, for `api` to shape: it knows them by this list only.
 
 pub use crate::{
+    build::{CacheUse, Event as BuildEvent, Prune as BuildPrune, Request as BuildRequest},
     container::{
         AttachOptions, Attachment, EndpointRecord, ExecHandle, ExecRequest, ExecSnapshot,
         ExecStart, Handle, Input, LogOptions, MountPoint, Output, Record, Snapshot, State, Top,

@@ -150,14 +150,15 @@ pub async fn restore(found: Vec<Found>, tools: &Tools) -> Result<(), Error> {
         let auto_remove = running.is_none()
             && record.host.auto_remove
             && matches!(record.state, State::Exited { .. });
+        let build = record.build;
         let handle = container::adopt(record, running, tools);
-        if again || auto_remove {
-            to_start.push((handle, again));
+        if again || auto_remove || build {
+            to_start.push((handle, again && !build));
         }
     }
     tools.tracker.spawn(async move {
         for (handle, again) in to_start {
-            let outcome = if again { handle.start().await } else { handle.remove(false, &handle.id().hex()).await };
+            let outcome = if again { handle.start().await } else { handle.remove(true, &handle.id().hex()).await };
             if let Err(error) = outcome {
                 tracing::warn!(container = %handle.id(), error = %chain(&error), "cannot go on with it");
             }

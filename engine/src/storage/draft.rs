@@ -12,7 +12,10 @@
 
 use super::{
     Pin, Staged, Store, StoreError,
-    archive::pack::{Pack, Style},
+    archive::{
+        pack::{Pack, Style},
+        unpack,
+    },
 };
 use crate::ids::{ContainerId, Digest};
 use nix::sched::{CloneFlags, unshare};
@@ -101,21 +104,24 @@ fn differs(path: &Path, model: &Path) -> Result<bool, StoreError> {
 
 /// Of the archive that an upper directory packs to.
 fn digest(path: &Path, root: bool) -> Result<Digest, StoreError> {
+    let mut hash = BufWriter::with_capacity(BUFFER, Hash(Sha256::new()));
+    pack(path, root, &mut hash)?;
+    let hash = hash.into_inner();
+    let Hash(hash) = hash.map_err(|error| StoreError::io("pack", path)(error.into_error()))?;
+    Ok(Digest::of(hash.finalize().into()))
+}
+
+fn pack(path: &Path, root: bool, out: &mut dyn Write) -> Result<(), StoreError> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let top = rustix::fs::openat(CWD, path, flags, Mode::empty())
         .map_err(|errno| StoreError::io("open", path)(errno.into()))?;
-    let mut hash = BufWriter::with_capacity(BUFFER, Hash(Sha256::new()));
-    let mut pack = Pack::new(&mut hash, Style::Upper);
+    let mut pack = Pack::new(out, Style::Upper);
     let packed = if root {
         pack.one(top.as_fd(), ".".as_ref(), b".")
     } else {
         pack.tree(top.as_fd(), b"")
     };
-    packed.and_then(|()| pack.finish()).map_err(|error| StoreError::Pack(error.into()))?;
-    let Hash(hash) = hash.into_inner().map_err(|error| {
-        StoreError::io("pack", path)(error.into_error())
-    })?;
-    Ok(Digest::of(hash.finalize().into()))
+    packed.and_then(|()| pack.finish()).map_err(|error| StoreError::Pack(error.into()))
 }
 
 struct Hash(Sha256);
@@ -177,6 +183,43 @@ impl Store {
         let from = self.container_dir(id).join("upper");
         std::fs::rename(&from, staged.path()).map_err(StoreError::io("take away", &from))?;
         Ok(Upper { staged, model })
+    }
+
+    /// Makes a layer of what a container has written so far, and leaves it to
+    /// the container; none if that is nothing. Blocks.
+    ///
+    /// # Errors
+    /// It cannot be read; the disk is full.
+    pub fn copy_upper(
+        &self,
+        id: ContainerId,
+        layers: &[Digest],
+    ) -> Result<Option<Pin>, StoreError> {
+        let (_, model) = self.lower(layers)?;
+        let path = self.container_dir(id).join("upper");
+        let root = differs(&path, &model)?;
+        let mut entries = std::fs::read_dir(&path).map_err(StoreError::io("read", &path))?;
+        if !root && entries.next().is_none() {
+            return Ok(None);
+        }
+        let staged = self.stage_layer()?;
+        let (reader, writer) = io::pipe().map_err(StoreError::io("make a pipe for", &path))?;
+        let unpacked = std::thread::scope(|scope| {
+            let packing = scope.spawn(|| {
+                let mut writer = BufWriter::with_capacity(BUFFER, writer);
+                pack(&path, root, &mut writer)
+            });
+            let unpacked = unpack::unpack(reader, staged.path(), unpack::Limits::default());
+            // What could not be packed cannot be unpacked either: it is the cause.
+            match packing.join() {
+                Ok(packed) => packed?,
+                Err(_) => return Err(StoreError::Stopping),
+            }
+            unpacked.map_err(|error| {
+                StoreError::io("unpack", staged.path())(io::Error::other(error))
+            })
+        })?;
+        staged.publish(unpacked.diff_id, unpacked.size, unpacked.root).map(Some)
     }
 
     /// Mounts it, nowhere. `lower`: uppermost first.
@@ -264,6 +307,3 @@ fn options(lower: &[String], over: Option<(&Path, &Path)>) -> io::Result<CString
     data.extend_from_slice(b",redirect_dir=off,metacopy=off,index=off");
     Ok(CString::new(data)?)
 }
-
-#[cfg(test)]
-mod tests;

@@ -24,6 +24,11 @@ use std::{
 /// The directory that stands below an image without layers.
 pub(super) const EMPTY: &str = "0";
 
+/// The directory that stands below a container's image: the places that the
+/// runtime mounts at, so that it need not make them in the container's own
+/// layer, where they would be taken for something that the container has made.
+pub(super) const MOUNT_POINTS: &str = "mount-points";
+
 /// As Docker's overlay2 has it, less the container's own.
 pub const MOST: usize = 127;
 

@@ -215,7 +215,22 @@ fn make_directories(dir: &Path) -> Result<(), StoreError> {
             Err(error) => return Err(StoreError::io("create", &path)(error)),
         }
     }
-    set_mode(&dir.join("layers").join(layers::EMPTY), 0o755)
+    set_mode(&dir.join("layers").join(layers::EMPTY), 0o755)?;
+    make_mount_points(&dir.join("layers").join(layers::MOUNT_POINTS))
+}
+
+fn make_mount_points(top: &Path) -> Result<(), StoreError> {
+    for below in ["", "dev", "etc", "proc", "sys"] {
+        let path = top.join(below);
+        DirBuilder::new().recursive(true).create(&path).map_err(StoreError::io("create", &path))?;
+        set_mode(&path, 0o755)?;
+    }
+    for file in ["etc/hostname", "etc/hosts", "etc/resolv.conf"] {
+        let path = top.join(file);
+        std::fs::File::create(&path).map_err(StoreError::io("create", &path))?;
+        set_mode(&path, 0o644)?;
+    }
+    Ok(())
 }
 
 fn set_mode(path: &Path, mode: u32) -> Result<(), StoreError> {

@@ -55,7 +55,8 @@ impl Store {
     /// # Errors
     /// [`StoreError::NoLayer`].
     pub fn rootfs(&self, id: ContainerId, layers: &[Digest]) -> Result<Rootfs, StoreError> {
-        let (lower, _) = self.lower(layers)?;
+        let (mut lower, _) = self.lower(layers)?;
+        lower.push(super::layers::MOUNT_POINTS.to_owned());
         {
             let mut containers = self.containers();
             if let std::collections::hash_map::Entry::Vacant(place) = containers.entry(id) {

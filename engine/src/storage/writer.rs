@@ -206,7 +206,11 @@ fn write(database: &Database, changes: &[Change]) -> Result<(), redb::Error> {
 
 fn rows(database: &Database, name: Table) -> Result<Rows, redb::Error> {
     let transaction = database.begin_read()?;
-    let table = transaction.open_table(table(name))?;
+    let table = match transaction.open_table(table(name)) {
+        // An older engine's file; the first record makes the table.
+        Err(redb::TableError::TableDoesNotExist(_)) => return Ok(Rows::new()),
+        table => table?,
+    };
     let mut rows = Vec::new();
     for row in table.iter()? {
         let (key, value) = row?;

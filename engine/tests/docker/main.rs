@@ -7,6 +7,7 @@
 #![expect(clippy::string_slice, reason = "ids are ASCII")]
 
 mod bad_input;
+mod build;
 mod crash;
 mod engine;
 mod exec;

@@ -3,6 +3,7 @@
 //! `null`, `[]` and an absent field differ in Docker's answers, and clients
 //! rely on it: hence the `Option`s and the attributes.
 
+pub(super) mod build;
 pub(super) mod container;
 pub(super) mod exec;
 pub(super) mod image;

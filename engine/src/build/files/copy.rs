@@ -15,7 +15,7 @@ use std::{
     collections::HashMap,
     ffi::{OsStr, OsString},
     fs::File,
-    io::{self, Write},
+    io::{self, Read},
     path::{Component, Path, PathBuf},
 };
 
@@ -70,12 +70,29 @@ pub(in crate::build) fn copy(
 /// # Errors
 /// As [`copy`].
 pub(in crate::build) fn put_text(text: &str, called: &str, put: &Put<'_>) -> Result<(), Error> {
+    put_stream(&mut text.as_bytes(), (called, 0o644, None), put)
+}
+
+/// Makes a file, with a name, a mode and a time (seconds since 1970), of what
+/// can be read. Blocks.
+///
+/// # Errors
+/// As [`copy`].
+pub(in crate::build) fn put_stream(
+    stream: &mut dyn Read,
+    (called, mode, time): (&str, u32, Option<i64>),
+    put: &Put<'_>,
+) -> Result<(), Error> {
     let (parent, name) = target(put, OsStr::new(called))?;
     let at = put.to;
     let mut file = File::from(create(parent.as_fd(), &name, at)?);
-    file.write_all(text.as_bytes())
+    io::copy(stream, &mut file)
         .map_err(|error| Error::internal(format!("cannot write /{}", at.display()), error))?;
-    own(file.as_fd(), put.owner, 0o644, at)
+    own(file.as_fd(), put.owner, mode, at)?;
+    let Some(tv_sec) = time else { return Ok(()) };
+    let time = Timespec { tv_sec, tv_nsec: 0 };
+    let times = Timestamps { last_access: time, last_modification: time };
+    rustix::fs::futimens(&file, &times).map_err(failed("set the time of", at))
 }
 
 /// The directory and the name in it that a single file goes to.

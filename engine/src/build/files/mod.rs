@@ -9,7 +9,7 @@ mod copy;
 mod find;
 mod walk;
 
-pub(super) use copy::{Owner, Put, copy, make_directory, put_text};
+pub(super) use copy::{Owner, Put, copy, make_directory, put_stream, put_text};
 pub(super) use find::{Found, find, hide};
 
 use crate::error::Error;

@@ -54,7 +54,7 @@ pub(crate) struct Run {
 
 /// `RUN --network`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) enum Network {
+pub enum Network {
     #[default]
     Default,
     None,

@@ -133,10 +133,10 @@ fn continued(line: &str, escape: char) -> (String, bool) {
 }
 
 /// The here-documents that a line announces, read from the lines below it.
-fn take_heredocs<'a>(
+fn take_heredocs(
     line: &str,
     number: usize,
-    physical: &mut impl Iterator<Item = (usize, &'a str)>,
+    physical: &mut dyn Iterator<Item = (usize, &str)>,
 ) -> Result<Vec<Heredoc>, ParseError> {
     let word = line.split_whitespace().next().unwrap_or_default().to_ascii_lowercase();
     if !matches!(word.as_str(), "add" | "copy" | "run") || !line.contains("<<") {
@@ -145,7 +145,7 @@ fn take_heredocs<'a>(
     let mut heredocs = Vec::new();
     for mut heredoc in announced(line) {
         let mut ended = false;
-        for (_, next) in physical.by_ref() {
+        for (_, next) in &mut *physical {
             let end = bare(next);
             let end = if heredoc.chomp { end.trim_start_matches('\t') } else { end };
             if end == heredoc.name {

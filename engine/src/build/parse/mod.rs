@@ -7,9 +7,8 @@ mod lines;
 mod options;
 mod words;
 
-pub(crate) use instruction::{
-    Arg, Command, Copy, Expand, Instruction, Network, Run, Source, one,
-};
+pub use instruction::Network;
+pub(crate) use instruction::{Arg, Command, Copy, Instruction, Run, Source, one};
 pub(crate) use lines::Heredoc;
 
 /// Why a Dockerfile cannot be read; Docker's words.

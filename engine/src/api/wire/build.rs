@@ -1,0 +1,65 @@
+//! A build's events as the text and objects of Docker's builder.
+
+use crate::{
+    error::Error,
+    ids::ImageId,
+    service::seen::BuildEvent,
+};
+use bytes::Bytes;
+use serde::Serialize;
+use serde_json::json;
+
+/// One object with its line end.
+pub(in crate::api) fn line<T: Serialize>(object: &T) -> Bytes {
+    // Only a map with keys that are no texts could fail, and there is none.
+    let mut text = serde_json::to_vec(object).unwrap_or_default();
+    text.extend_from_slice(b"\r\n");
+    text.into()
+}
+
+fn said(text: impl Into<String>) -> Bytes {
+    line(&json!({ "stream": text.into() }))
+}
+
+fn arrow(text: impl std::fmt::Display) -> Bytes {
+    said(format!(" ---> {text}\n"))
+}
+
+/// What a client is told of an event. `quiet`: only the image's id.
+pub(in crate::api) fn lines(event: BuildEvent, quiet: bool) -> Vec<Bytes> {
+    match (event, quiet) {
+        (BuildEvent::Built(id), true) => vec![said(format!("{id}\n"))],
+        (_, true) => Vec::new(),
+        (BuildEvent::Step { number, of, text }, _) => {
+            vec![said(format!("Step {number}/{of} : {text}")), said("\n")]
+        }
+        (BuildEvent::Cached, _) => vec![arrow("Using cache")],
+        (BuildEvent::Runs { container }, _) => vec![arrow(format!("Running in {container}"))],
+        (BuildEvent::Removed { container }, _) => {
+            vec![arrow(format!("Removed intermediate container {container}"))]
+        }
+        (BuildEvent::Said { text, complains: false }, _) => vec![said(text)],
+        // In red, as Docker's own.
+        (BuildEvent::Said { text, complains: true } | BuildEvent::Warning(text), _) => {
+            vec![said(format!("\u{1b}[91m{text}\u{1b}[0m"))]
+        }
+        (BuildEvent::Became(id), _) => {
+            vec![arrow(id.as_ref().map(ImageId::short).unwrap_or_default())]
+        }
+        (BuildEvent::Stage(id), _) => vec![line(&json!({ "aux": { "ID": id.to_string() } }))],
+        (BuildEvent::Note(text), _) => vec![said(text)],
+        (BuildEvent::Pull(_), _) => Vec::new(),
+        (BuildEvent::Built(id), _) => vec![said(format!("Successfully built {}\n", id.short()))],
+        (BuildEvent::Tagged(name), _) => vec![said(format!("Successfully tagged {name}\n"))],
+    }
+}
+
+/// How a build that has begun to speak says that it has failed.
+pub(in crate::api) fn failure(error: &Error, told: impl Fn(&Error) -> String) -> Bytes {
+    let message = told(error);
+    let detail = match error.start_code() {
+        Some(code) => json!({ "code": code, "message": message }),
+        None => json!({ "message": message }),
+    };
+    line(&json!({ "errorDetail": detail, "error": message }))
+}
