@@ -26,17 +26,8 @@ use tokio::sync::mpsc;
 
 /// Events that a client may lag behind before the build waits for it.
 const AHEAD: usize = 256;
-const PRUNE_FILTERS: &[&str] = &[
-    "description",
-    "id",
-    "inuse",
-    "parent",
-    "private",
-    "shared",
-    "type",
-    "until",
-    "unused-for",
-];
+const PRUNE_FILTERS: &[&str] =
+    &["description", "id", "inuse", "parent", "private", "shared", "type", "until", "unused-for"];
 
 pub(super) fn routes() -> Router<Shared> {
     Router::new()
@@ -296,7 +287,8 @@ mod tests {
     #[test]
     fn a_build_is_read_from_its_query() {
         let args = "%7B%22a%22%3A%22b%22%2C%22c%22%3Anull%7D";
-        let asked = of(&format!("t=x&t=y:1&buildargs={args}&memory=7&networkmode=default")).unwrap();
+        let asked =
+            of(&format!("t=x&t=y:1&buildargs={args}&memory=7&networkmode=default")).unwrap();
         let names: Vec<String> = asked.request.names.iter().map(|name| name.familiar()).collect();
         assert_eq!(names, ["x:latest", "y:1"]);
         assert_eq!(asked.request.args["a"].as_deref(), Some("b"));
@@ -307,7 +299,8 @@ mod tests {
 
     #[test]
     fn what_is_not_understood_is_refused() {
-        for query in ["version=2", "squash=1", "t=BAD", "buildargs=%5B1%5D", "memory=x", "ulimits=x"]
+        for query in
+            ["version=2", "squash=1", "t=BAD", "buildargs=%5B1%5D", "memory=x", "ulimits=x"]
         {
             assert!(of(query).is_err(), "{query}");
         }

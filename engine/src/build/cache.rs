@@ -171,7 +171,11 @@ impl Cache {
     }
 
     /// The tenant's entries, least recently used first.
-    pub(super) fn usage(&self, tenant: &TenantName, shared: &dyn Fn(Digest) -> bool) -> Vec<CacheUse> {
+    pub(super) fn usage(
+        &self,
+        tenant: &TenantName,
+        shared: &dyn Fn(Digest) -> bool,
+    ) -> Vec<CacheUse> {
         let entries = self.entries();
         let own = entries.iter().filter(|((owner, _), _)| owner == tenant);
         let mut uses: Vec<CacheUse> = own

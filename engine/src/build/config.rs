@@ -16,10 +16,8 @@ impl Stage<'_> {
             && let Some(last) = &self.state.config.config.healthcheck
             && last.test.first().is_some_and(|word| word != "NONE")
         {
-            let text = format!(
-                "Note: overriding previous HEALTHCHECK: [{}]\n",
-                last.test.join(" ")
-            );
+            let text =
+                format!("Note: overriding previous HEALTHCHECK: [{}]\n", last.test.join(" "));
             self.tell(Event::Note(text)).await?;
         }
         let by = apply(&mut self.state, does)?;

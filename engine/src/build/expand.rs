@@ -243,10 +243,10 @@ fn chosen(
 
 /// `#`, `##`, `%`, `%%`: what is left without the beginning or end that fits.
 fn trimmed(modifier: char, word: &str, value: &str, escape: char) -> String {
-    let (word, longest) =
-        word.strip_prefix(modifier).map_or((word, false), |rest| (rest, true));
+    let (word, longest) = word.strip_prefix(modifier).map_or((word, false), |rest| (rest, true));
     let pattern = Pattern::parse(word, escape);
-    let mut cuts: Vec<usize> = value.char_indices().map(|(at, _)| at).chain([value.len()]).collect();
+    let mut cuts: Vec<usize> =
+        value.char_indices().map(|(at, _)| at).chain([value.len()]).collect();
     // The shortest match first: from the front for `#`, from the back for `%`.
     if (modifier == '%') != longest {
         cuts.reverse();
@@ -320,9 +320,10 @@ impl Pattern {
         while !rest.is_empty() {
             let ends = rest.char_indices().map(|(at, _)| at).skip(1).chain([rest.len()]);
             let ends: Vec<usize> = ends.collect();
-            let found = ends.iter().rev().find(|end| {
-                rest.split_at_checked(**end).is_some_and(|(head, _)| self.fits(head))
-            });
+            let found = ends
+                .iter()
+                .rev()
+                .find(|end| rest.split_at_checked(**end).is_some_and(|(head, _)| self.fits(head)));
             match (found, rest.chars().next()) {
                 (Some(end), _) => {
                     result.push_str(new);

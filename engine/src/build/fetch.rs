@@ -60,7 +60,9 @@ pub(super) async fn fetch(
 async fn fetch_whole(store: &Store, text: &str, private: bool) -> Result<Fetched, Error> {
     let url: Url = text.parse().map_err(|why| Error::Invalid(format!("{text}: {why}")))?;
     if url.path().ends_with(".git") {
-        return Err(Error::Unsupported(format!("adding a git repository is not built yet: {text}")));
+        return Err(Error::Unsupported(format!(
+            "adding a git repository is not built yet: {text}"
+        )));
     }
     check(&url, private)?;
     let failed = |error: reqwest::Error| {
@@ -225,9 +227,23 @@ mod tests {
             assert!(is_public(text.parse().unwrap()), "{text}");
         }
         for text in [
-            "127.0.0.1", "10.1.2.3", "172.16.0.1", "192.168.1.1", "169.254.169.254", "0.0.0.0",
-            "100.64.0.1", "224.0.0.1", "255.255.255.255", "::1", "::", "fe80::1", "fd00::1",
-            "::ffff:127.0.0.1", "64:ff9b::7f00:1", "2002:7f00:1::", "2001:db8::1",
+            "127.0.0.1",
+            "10.1.2.3",
+            "172.16.0.1",
+            "192.168.1.1",
+            "169.254.169.254",
+            "0.0.0.0",
+            "100.64.0.1",
+            "224.0.0.1",
+            "255.255.255.255",
+            "::1",
+            "::",
+            "fe80::1",
+            "fd00::1",
+            "::ffff:127.0.0.1",
+            "64:ff9b::7f00:1",
+            "2002:7f00:1::",
+            "2001:db8::1",
         ] {
             assert!(!is_public(text.parse().unwrap()), "{text}");
         }

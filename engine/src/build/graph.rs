@@ -113,9 +113,9 @@ fn target_of(stages: &[Stage], target: &str) -> Result<usize, Error> {
     }
     let named = stages.iter().position(|stage| stage.name == target.to_lowercase());
     let numbered = target.parse().ok().filter(|number| *number < stages.len());
-    named.or(numbered).ok_or_else(|| {
-        Error::Invalid(format!("target stage {target:?} could not be found"))
-    })
+    named
+        .or(numbered)
+        .ok_or_else(|| Error::Invalid(format!("target stage {target:?} could not be found")))
 }
 
 /// `--label`, as the last steps of the target.

@@ -191,7 +191,11 @@ impl Job {
 
     /// Another stage, once it is complete. One that nobody has seen to be
     /// needed (a trigger's) says what it says through the one who asks.
-    pub(super) async fn stage(self: &Arc<Self>, at: usize, report: &Report) -> Result<State, Error> {
+    pub(super) async fn stage(
+        self: &Arc<Self>,
+        at: usize,
+        report: &Report,
+    ) -> Result<State, Error> {
         // Boxed by being a task: stages may stand on stages.
         drop(self.begin(at, report.clone()));
         self.outcome(at).await.ok_or_else(cancelled)
@@ -211,8 +215,9 @@ impl Job {
             Err(error @ Error::Invalid(_)) => return Err(error),
             Ok(_) | Err(_) => {}
         }
-        let reference: Reference =
-            name.parse().map_err(|bad: crate::image::BadReference| Error::Invalid(bad.to_string()))?;
+        let reference: Reference = name
+            .parse()
+            .map_err(|bad: crate::image::BadReference| Error::Invalid(bad.to_string()))?;
         let reference = reference.or_latest();
         let asked = self.request.platform.clone();
         let platform = platform_of(platform)?.or(asked);

@@ -148,12 +148,17 @@ impl Builder {
     ) -> Result<Arc<Image>, Error> {
         let parsed = parse::dockerfile(dockerfile).map_err(|error| {
             let text = error.to_string();
-            let prefix = if text.starts_with("dockerfile parse") { "" } else { "failed to parse Dockerfile: " };
+            let prefix = if text.starts_with("dockerfile parse") {
+                ""
+            } else {
+                "failed to parse Dockerfile: "
+            };
             Error::Invalid(format!("{prefix}{text}"))
         })?;
         let args = args::Args::new(request.args.clone());
         let graph = graph::graph(parsed, args, &request.target, &request.labels)?;
-        let job = job::Job::new(self.clone(), tenant.clone(), (graph, request, context), run, cancel);
+        let job =
+            job::Job::new(self.clone(), tenant.clone(), (graph, request, context), run, cancel);
         job.build(report).await
     }
 

@@ -7,14 +7,25 @@ use tokio::sync::mpsc;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
     /// A step begins.
-    Step { number: usize, of: usize, text: String },
+    Step {
+        number: usize,
+        of: usize,
+        text: String,
+    },
     /// It was found in the cache.
     Cached,
     /// A container runs it.
-    Runs { container: String },
-    Removed { container: String },
+    Runs {
+        container: String,
+    },
+    Removed {
+        container: String,
+    },
     /// The container says something.
-    Said { text: String, complains: bool },
+    Said {
+        text: String,
+        complains: bool,
+    },
     /// What the step, or the base, has become.
     Became(Option<ImageId>),
     /// A stage is complete.

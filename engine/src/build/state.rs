@@ -41,11 +41,8 @@ pub(super) struct Added {
 impl State {
     pub(super) fn scratch(args: Args) -> Self {
         let host = Platform::host();
-        let mut config = ImageConfig {
-            architecture: host.architecture,
-            os: host.os,
-            ..ImageConfig::default()
-        };
+        let mut config =
+            ImageConfig { architecture: host.architecture, os: host.os, ..ImageConfig::default() };
         config.rootfs.kind = "layers".to_owned();
         config.config.env.push(PATH.to_owned());
         Self { id: None, config, raw: "".into(), pins: Vec::new(), args, cmd_set: false }

@@ -81,18 +81,13 @@ impl Item {
 }
 
 impl Stage<'_> {
-    pub(super) async fn transfer(
-        &mut self,
-        copy: &Copy,
-        name: &'static str,
-    ) -> Result<(), Error> {
+    pub(super) async fn transfer(&mut self, copy: &Copy, name: &'static str) -> Result<(), Error> {
         let tree = self.tree(copy).await?;
         let fetched = self.fetch(copy, name).await?;
         let (layers, copy) = (self.state.layers(), copy.clone());
         let work_directory = self.state.config.config.working_dir.clone();
-        let planned = self.job.blocking(move |job| {
-            plan(job, tree, fetched, (copy, name), work_directory)
-        });
+        let planned =
+            self.job.blocking(move |job| plan(job, tree, fetched, (copy, name), work_directory));
         let plan = planned.await?;
         let digests: Vec<String> = plan.items.iter().map(Item::digest).collect();
         let whole = match digests.as_slice() {
@@ -225,7 +220,9 @@ fn plan(
             (Source::Heredoc(document), None) => items.push(Item::Document(document.clone())),
             (Source::Path(path), None) => {
                 let found = files::find(open.root(), path, &exclude, context);
-                items.extend(found.map_err(|error| failed(name, error))?.into_iter().map(Item::File));
+                items.extend(
+                    found.map_err(|error| failed(name, error))?.into_iter().map(Item::File),
+                );
             }
         }
     }
@@ -325,7 +322,11 @@ fn extract(from: &OwnedFd, path: &Path, put: &Put<'_>) -> Result<(), Error> {
 
 /// `--chmod=755`.
 fn mode(text: &str) -> Result<u32, Error> {
-    let bad = || Error::Invalid(format!("invalid chmod parameter: '{text}'. it should be octal string and between 0 and 07777"));
+    let bad = || {
+        Error::Invalid(format!(
+            "invalid chmod parameter: '{text}'. it should be octal string and between 0 and 07777"
+        ))
+    };
     u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o7777).ok_or_else(bad)
 }
 
@@ -337,11 +338,7 @@ fn owner(root: &OwnedFd, chown: &str) -> Result<Owner, Error> {
     Ok(Owner { uid, gid, mode: None })
 }
 
-fn number(
-    root: &OwnedFd,
-    name: &str,
-    (path, what, id): (&str, &str, &str),
-) -> Result<u32, Error> {
+fn number(root: &OwnedFd, name: &str, (path, what, id): (&str, &str, &str)) -> Result<u32, Error> {
     if let Ok(number) = name.parse() {
         return Ok(number);
     }

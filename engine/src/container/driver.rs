@@ -29,18 +29,48 @@ pub(super) type Done<T> = oneshot::Sender<Result<T, Error>>;
 
 /// What others ask of a container.
 pub(super) enum Request {
-    Start { done: Done<()> },
-    Stop { signal: Option<i32>, timeout: Option<i64>, restart: bool, done: Done<()> },
-    Kill { signal: i32, done: Done<()> },
-    Freeze { freeze: bool, done: Done<()> },
-    Remove { force: bool, called: String, done: Done<()> },
-    Rename { name: String, done: Done<()> },
-    Update { change: Box<Update>, done: Done<()> },
-    Attach { options: AttachOptions, done: Done<Attachment> },
+    Start {
+        done: Done<()>,
+    },
+    Stop {
+        signal: Option<i32>,
+        timeout: Option<i64>,
+        restart: bool,
+        done: Done<()>,
+    },
+    Kill {
+        signal: i32,
+        done: Done<()>,
+    },
+    Freeze {
+        freeze: bool,
+        done: Done<()>,
+    },
+    Remove {
+        force: bool,
+        called: String,
+        done: Done<()>,
+    },
+    Rename {
+        name: String,
+        done: Done<()>,
+    },
+    Update {
+        change: Box<Update>,
+        done: Done<()>,
+    },
+    Attach {
+        options: AttachOptions,
+        done: Done<Attachment>,
+    },
     /// A build is through with it, and leaves it to the user.
-    Keep { done: Done<()> },
+    Keep {
+        done: Done<()>,
+    },
     /// A build takes what it has written, and it is gone.
-    Surrender { done: Done<Upper> },
+    Surrender {
+        done: Done<Upper>,
+    },
 }
 
 /// Somebody waits for the container to end.

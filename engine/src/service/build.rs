@@ -140,8 +140,7 @@ impl Runner {
             Ok(code) => {
                 self.leave(&handle, step.cancel.is_cancelled()).await;
                 let command = step.command.join(" ");
-                let message =
-                    format!("The command '{command}' returned a non-zero code: {code}");
+                let message = format!("The command '{command}' returned a non-zero code: {code}");
                 Err(Error::NotStarted { code, message })
             }
             Err(error) => {
@@ -194,12 +193,8 @@ impl Runner {
     async fn carry_out(&self, handle: &Handle, step: &RunStep) -> Result<i32, Error> {
         let container = handle.id().short();
         tell(&step.report, Event::Runs { container }).await?;
-        let options = AttachOptions {
-            stdout: true,
-            stderr: true,
-            stream: true,
-            ..AttachOptions::default()
-        };
+        let options =
+            AttachOptions { stdout: true, stderr: true, stream: true, ..AttachOptions::default() };
         let output = handle.attach(options).await?.output;
         let exit = handle.wait(WaitCondition::NextExit);
         handle.start().await?;

@@ -71,9 +71,11 @@ impl Scope {
     ) -> Result<Arc<image::Image>, Error> {
         let store = self.engine.tools.store.clone();
         let (id, layers) = (record.id, record.layers.clone());
-        let copied = self.engine.tools.tracker.spawn_blocking(move || store.copy_upper(id, &layers));
+        let copied =
+            self.engine.tools.tracker.spawn_blocking(move || store.copy_upper(id, &layers));
         // Kept until the image counts on it.
-        let layer = copied.await.map_err(|error| Error::internal("cannot make a layer", error))??;
+        let layer =
+            copied.await.map_err(|error| Error::internal("cannot make a layer", error))??;
         let base = self.image(&record.image.to_string()).ok();
         let parent = base.as_ref().map(|image| image.id);
         let mut config = match base {

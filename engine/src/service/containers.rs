@@ -212,11 +212,7 @@ fn checked_name(name: &str) -> Result<String, Error> {
     )))
 }
 
-fn check_platform(
-    platform: &str,
-    image: &Image,
-    reference: &str,
-) -> Result<(), Error> {
+fn check_platform(platform: &str, image: &Image, reference: &str) -> Result<(), Error> {
     let mut parts = platform.split('/');
     let (os, architecture) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
     let fits = os == image.config.os

@@ -65,7 +65,14 @@ impl Engine {
         tenants: Tenants,
         about: About,
     ) -> Self {
-        Self { tools, images, builder, tenants, requests: Requests::default(), about: Arc::new(about) }
+        Self {
+            tools,
+            images,
+            builder,
+            tenants,
+            requests: Requests::default(),
+            about: Arc::new(about),
+        }
     }
 
     /// What one tenant may see and do.

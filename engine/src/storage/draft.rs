@@ -116,11 +116,8 @@ fn pack(path: &Path, root: bool, out: &mut dyn Write) -> Result<(), StoreError> 
     let top = rustix::fs::openat(CWD, path, flags, Mode::empty())
         .map_err(|errno| StoreError::io("open", path)(errno.into()))?;
     let mut pack = Pack::new(out, Style::Upper);
-    let packed = if root {
-        pack.one(top.as_fd(), ".".as_ref(), b".")
-    } else {
-        pack.tree(top.as_fd(), b"")
-    };
+    let packed =
+        if root { pack.one(top.as_fd(), ".".as_ref(), b".") } else { pack.tree(top.as_fd(), b"") };
     packed.and_then(|()| pack.finish()).map_err(|error| StoreError::Pack(error.into()))
 }
 
@@ -215,9 +212,8 @@ impl Store {
                 Ok(packed) => packed?,
                 Err(_) => return Err(StoreError::Stopping),
             }
-            unpacked.map_err(|error| {
-                StoreError::io("unpack", staged.path())(io::Error::other(error))
-            })
+            unpacked
+                .map_err(|error| StoreError::io("unpack", staged.path())(io::Error::other(error)))
         })?;
         staged.publish(unpacked.diff_id, unpacked.size, unpacked.root).map(Some)
     }
@@ -269,11 +265,7 @@ fn detached(
 /// By mount(2), which has room for a page of options: on a thread with a mount
 /// namespace and a working directory of its own, so that neither the host nor
 /// other threads see anything of it.
-fn elsewhere(
-    layers: &Path,
-    lower: &[String],
-    over: Option<(&Path, &Path)>,
-) -> io::Result<OwnedFd> {
+fn elsewhere(layers: &Path, lower: &[String], over: Option<(&Path, &Path)>) -> io::Result<OwnedFd> {
     let data = options(lower, over)?;
     let layers = layers.to_owned();
     let mounting = move || -> io::Result<OwnedFd> {

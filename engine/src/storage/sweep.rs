@@ -25,7 +25,9 @@ pub(super) fn sweep(
     for (room, recorded) in [("layers", layers), ("containers", containers)] {
         for left in entries(&dir.join(room))? {
             let name = left.file_name().unwrap_or_default();
-            if recorded.contains(name) || (room == "layers" && (name == layers::EMPTY || name == layers::MOUNT_POINTS)) {
+            if recorded.contains(name)
+                || (room == "layers" && (name == layers::EMPTY || name == layers::MOUNT_POINTS))
+            {
                 continue;
             }
             tracing::info!(path = %left.display(), "removing what a crash left");

@@ -46,7 +46,7 @@ fn refused(engine: &Engine, dockerfile: &str) -> String {
 }
 
 fn run(engine: &Engine, script: &str) -> String {
-    engine.ok(&["run", "--rm", "--entrypoint", "sh", "built", "-c", script])
+    engine.ok(&["run", "--rm", "--user", "0", "--entrypoint", "sh", "built", "-c", script])
 }
 
 #[test]
@@ -103,9 +103,10 @@ CMD ["x", "y z"]
         r#"["x","y z"] ["echo"] 7:8 /app/below {"80/tcp":{},"90/udp":{},"91/udp":{}} {"org.x":"y","two words":"a b"} SIGQUIT ["/bin/sh","-ec"] {"/data":{}} ["CMD-SHELL","true"]"#
     );
     let script = "cat /greeting a.txt b.txt /t/a.txt; id -u; stat -c %U:%a a.txt";
-    assert_eq!(run(&engine, script), "hello world\naba7\nroot:644");
+    assert_eq!(run(&engine, script), "hello world\naba0\nroot:644");
     let history = engine.ok(&["history", "--no-trunc", "--format", "{{.CreatedBy}}", "built"]);
-    let newest = "/bin/sh -ec #(nop)  CMD [\"x\" \"y z\"]\n/bin/sh -ec #(nop)  ENTRYPOINT [\"echo\"]";
+    let newest =
+        "/bin/sh -ec #(nop)  CMD [\"x\" \"y z\"]\n/bin/sh -ec #(nop)  ENTRYPOINT [\"echo\"]";
     assert!(history.starts_with(newest), "{history}");
     assert!(history.contains("|1 NAME=world /bin/sh -c echo said;"), "{history}");
     assert_eq!(engine.ok(&["ps", "-aq"]), "");
@@ -175,10 +176,10 @@ fn here_documents_are_commands_and_files() {
     let engine = Engine::start();
     let dockerfile = "FROM busybox\nENV N=v\nRUN <<EOF\necho one > /one\necho $N >> /one\nEOF\nRUN \
                       cat <<A > /two && cat <<'B' >> /two\n$N\nA\n$N\nB\nCOPY <<x <<-'y' /d/\nx \
-                      \"$N\"\nx\n\ty $N\ny\nRUN <<EOF\n#!/bin/sed -n\n1w/three\nEOF\n";
+                      \"$N\"\nx\n\ty $N\ny\nRUN <<EOF\n#!/bin/sh\necho $0 > /three\nEOF\n";
     built(&engine, dockerfile, &[]);
     let said = run(&engine, "cat /one /two /d/x /d/y /three");
-    assert_eq!(said, "one\nv\nv\n$N\nx \"v\"\ny $N\n#!/bin/sed -n");
+    assert_eq!(said, "one\nv\nv\n$N\nx \"v\"\ny $N\n/dev/pipes/EOF");
 }
 
 #[test]
@@ -197,7 +198,7 @@ fn files_are_copied_as_docker_copies_them() {
     let engine = Engine::start();
     let dockerfile = "FROM busybox\nRUN mkdir -m 777 /ex && chown 5:5 /ex && ln -s /ex /lx && \
                       mkdir /over && touch /over/x\nCOPY dir /n1\nCOPY dir /ex\nCOPY a.txt \
-                      /lx\nCOPY --chown=nobody dir /n2/deep\nCOPY link /n4\nCOPY *.txt \
+                      /lx\nCOPY --chown=nobody:nogroup dir /n2/deep\nCOPY link /n4\nCOPY *.txt \
                       /glob/\nCOPY --parents dir/./b.txt dir/sub /par/\nCOPY --exclude=sub dir \
                       /but\nCOPY d2 /over\n";
     let files = [
@@ -221,7 +222,9 @@ fn files_are_copied_as_docker_copies_them() {
          /n2/deep/sub 65534:65534:755\naay/but:\nb.txt\n\n/glob:\na.txt\n/par\n/par/b.txt\n\
          /par/dir\n/par/dir/sub\n/par/dir/sub/c"
     );
-    assert!(refused(&engine, "FROM busybox\nCOPY secret /\n").contains("excluded by .dockerignore"));
+    assert!(
+        refused(&engine, "FROM busybox\nCOPY secret /\n").contains("excluded by .dockerignore")
+    );
 }
 
 #[test]
@@ -229,18 +232,45 @@ fn what_cannot_be_built_is_said_in_dockers_words_and_leaves_nothing() {
     let engine = Engine::start();
     for (dockerfile, expected) in [
         ("FROM busybox\nRUN exit 3", "The command '/bin/sh -c exit 3' returned a non-zero code: 3"),
-        ("FROM busybox\nCOPY nope /", "COPY failed: file not found in build context or excluded by .dockerignore: stat nope: file does not exist"),
-        ("FROM busybox\nCOPY ../x /", "COPY failed: forbidden path outside the build context: ../x ()"),
-        ("FROM busybox\nCOPY Docker* Docker* /y", "When using COPY with more than one source file, the destination must be a directory and end with a /"),
+        (
+            "FROM busybox\nCOPY nope /",
+            "COPY failed: file not found in build context or excluded by .dockerignore: stat nope: file does not exist",
+        ),
+        (
+            "FROM busybox\nCOPY ../x /",
+            "COPY failed: forbidden path outside the build context: ../x ()",
+        ),
+        (
+            "FROM busybox\nCOPY Docker* Docker* /y",
+            "When using COPY with more than one source file, the destination must be a directory and end with a /",
+        ),
         ("FROM busybox\nCOPY x* /y/", "COPY failed: no source files were specified"),
-        ("FROM busybox\nCOPY --from=busybox /nope /", "COPY failed: stat nope: file does not exist"),
-        ("FROM busybox\nCOPY --from=0 /x /", "invalid from flag value 0: refers to current build stage"),
-        ("FROM busybox\nCOPY --chown=ghost Dockerfile /", "unable to convert uid/gid chown string to host mapping: can't find uid for user ghost: no such user: ghost"),
-        ("FROM busybox\nFOO", "dockerfile parse error on line 2: unknown instruction: FOO (did you mean FROM?)"),
-        ("FROM busybox\nENV A=${x:#a}", "failed to process \"${x:#a}\": unsupported modifier (:#) in substitution"),
+        (
+            "FROM busybox\nCOPY --from=busybox /nope /",
+            "COPY failed: stat nope: file does not exist",
+        ),
+        (
+            "FROM busybox\nCOPY --from=0 /x /",
+            "invalid from flag value 0: refers to current build stage",
+        ),
+        (
+            "FROM busybox\nCOPY --chown=ghost Dockerfile /",
+            "unable to convert uid/gid chown string to host mapping: can't find uid for user ghost: no such user: ghost",
+        ),
+        (
+            "FROM busybox\nFOO",
+            "dockerfile parse error on line 2: unknown instruction: FOO (did you mean FROM?)",
+        ),
+        (
+            "FROM busybox\nENV A=${x:#a}",
+            "failed to process \"${x:#a}\": unsupported modifier (:#) in substitution",
+        ),
         ("FROM busybox\nSTOPSIGNAL FOO", "invalid signal: FOO"),
         ("FROM busybox\nEXPOSE abc", "Invalid containerPort: abc"),
-        ("FROM busybox\nUSER ghost\nRUN true", "unable to find user ghost: no matching entries in passwd file"),
+        (
+            "FROM busybox\nUSER ghost\nRUN true",
+            "unable to find user ghost: no matching entries in passwd file",
+        ),
         ("FROM busybox\nWORKDIR /bin/busybox", "Cannot mkdir: /bin/busybox is not a directory"),
         ("FROM busybox\nRUN --mount=type=cache,target=/x true", "requires BuildKit"),
         ("FROM scratch", "No image was generated. Is your Dockerfile empty?"),
@@ -375,24 +405,31 @@ fn a_tenants_build_has_the_tenants_images_and_limits() {
 fn a_container_is_committed_with_what_it_has_changed() {
     let engine = Engine::start();
     let script = "echo new > /new; rm /etc/group; mkdir -m 700 /d; sleep 1000";
-    engine.ok(&["run", "-d", "--name", "c", "-e", "A=1", "busybox", "sh", "-c", script]);
-    wait_for("its files", || engine.said(&["exec", "c", "ls", "/d"]).code == 0);
+    engine.ok(&["run", "-d", "--name", "cc", "-e", "A=1", "busybox", "sh", "-c", script]);
+    wait_for("its files", || engine.said(&["exec", "cc", "ls", "/d"]).code == 0);
     let changes = ["-c", "CMD [\"cat\", \"/new\"]", "-c", "ENV B=2"];
-    let id = engine.ok(&[&["commit", "-a", "me", "-m", "note"], &changes[..], &["c", "com:1"]].concat());
-    assert_eq!(engine.ok(&["inspect", "-f", "{{.State.Status}}", "c"]), "running");
-    assert_eq!(engine.ok(&["inspect", "-f", "{{.Id}} {{.Author}} {{.Comment}}", "com:1"]), format!("{id} me note"));
+    let id = engine
+        .ok(&[&["commit", "-a", "me", "-m", "note"], &changes[..], &["cc", "com:1"]].concat());
+    assert_eq!(engine.ok(&["inspect", "-f", "{{.State.Status}}", "cc"]), "running");
+    assert_eq!(
+        engine.ok(&["inspect", "-f", "{{.Id}} {{.Author}} {{.Comment}}", "com:1"]),
+        format!("{id} me note")
+    );
     assert_eq!(engine.ok(&["run", "--rm", "com:1"]), "new");
     let look = "ls /etc; stat -c %a /d; echo $A$B";
-    assert_eq!(engine.ok(&["run", "--rm", "com:1", "sh", "-c", look]), "hostname\nhosts\npasswd\nresolv.conf\n700\n12");
-    engine.ok(&["rm", "-f", "c"]);
+    assert_eq!(
+        engine.ok(&["run", "--rm", "com:1", "sh", "-c", look]),
+        "hostname\nhosts\npasswd\nresolv.conf\n700\n12"
+    );
+    engine.ok(&["rm", "-f", "cc"]);
     // Nothing has changed: no layer.
-    engine.ok(&["create", "--name", "c", "com:1"]);
-    engine.ok(&["commit", "c", "same"]);
+    engine.ok(&["create", "--name", "cc", "com:1"]);
+    engine.ok(&["commit", "cc", "same"]);
     let layers = |image: &str| engine.ok(&["inspect", "-f", "{{len .RootFS.Layers}}", image]);
     assert_eq!((layers("com:1"), layers("same")), ("2".to_owned(), "2".to_owned()));
     let error = engine.fails(1, &["commit", "nope"]);
     assert!(error.contains("No such container: nope"), "{error}");
-    let error = engine.fails(1, &["commit", "-c", "RUN x", "c"]);
+    let error = engine.fails(1, &["commit", "-c", "RUN x", "cc"]);
     assert!(error.contains("run is not a valid change command"), "{error}");
     let (status, _) = engine.api("POST", "/commit", "");
     assert_eq!(status, 400);
@@ -402,15 +439,26 @@ fn a_container_is_committed_with_what_it_has_changed() {
 fn a_web_servers_file_is_added_with_its_name_and_time() {
     let engine = Engine::start();
     // A server in the engine's own network namespace.
-    let answer = "HTTP/1.1 200 OK\r\nContent-Length: 3\r\nLast-Modified: Mon, 01 Jan 2001 00:00:00 \
-                  GMT\r\nConnection: close\r\n\r\nweb";
-    let script = format!("printf '%b' \"{}\" > {}/answer", answer.replace("\r\n", "\\r\\n"), engine.dir.display());
-    assert_eq!(engine.on_host(&["sh", "-c", &script]).code, 0);
-    let net = format!("--net=/proc/{}/ns/net", engine.pid());
-    let serve = format!("exec busybox nc -ll -p 8080 -s 127.0.0.1 -e cat {}/answer", engine.dir.display());
-    let mut server = std::process::Command::new("nsenter").arg(net).args(["sh", "-c", &serve]).spawn().unwrap();
-    wait_for("the server", || engine.on_host(&["sh", "-c", "grep -q ':1F90 ' /proc/net/tcp"]).code == 0);
-    let dir = context(&engine, "web", &[("Dockerfile", "FROM busybox\nADD http://127.0.0.1:8080/file.txt /w/\n")]);
+    let web = context(&engine, "www", &[("file.txt", "web")]);
+    let touch = std::process::Command::new("touch")
+        .args(["-d", "2001-01-01 00:00:00 UTC"])
+        .arg(web.join("file.txt"))
+        .status();
+    assert!(touch.unwrap().success());
+    let mut server = std::process::Command::new("nsenter")
+        .arg(format!("--net=/proc/{}/ns/net", engine.pid()))
+        .args(["busybox", "httpd", "-f", "-p", "127.0.0.1:8080", "-h"])
+        .arg(&web)
+        .spawn()
+        .unwrap();
+    wait_for("the server", || {
+        engine.on_host(&["sh", "-c", "grep -q ':1F90 ' /proc/net/tcp"]).code == 0
+    });
+    let dir = context(
+        &engine,
+        "web",
+        &[("Dockerfile", "FROM busybox\nADD http://127.0.0.1:8080/file.txt /w/\n")],
+    );
     let said = build(&engine, &dir, &["-t", "built"]);
     server.kill().unwrap();
     server.wait().unwrap();

@@ -1,10 +1,6 @@
 //! A build's events as the text and objects of Docker's builder.
 
-use crate::{
-    error::Error,
-    ids::ImageId,
-    service::seen::BuildEvent,
-};
+use crate::{error::Error, ids::ImageId, service::seen::BuildEvent};
 use bytes::Bytes;
 use serde::Serialize;
 use serde_json::json;

@@ -338,10 +338,7 @@ fn times(stat: &Stat) -> Timestamps {
 
 /// What of a file's attributes goes along. Labels of security modules are the
 /// host's business; overlayfs's own would let a layer reach into others.
-pub(super) fn xattrs(
-    file: BorrowedFd<'_>,
-    path: &Path,
-) -> Result<Vec<(String, Vec<u8>)>, Error> {
+pub(super) fn xattrs(file: BorrowedFd<'_>, path: &Path) -> Result<Vec<(String, Vec<u8>)>, Error> {
     // Most files have none: asked without a buffer, the kernel says how much.
     if matches!(rustix::fs::flistxattr(file, &mut [0; 0]), Ok(0) | Err(Errno::NOTSUP)) {
         return Ok(Vec::new());

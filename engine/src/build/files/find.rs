@@ -90,8 +90,11 @@ fn one(root: &OwnedFd, path: &Path, exclude: &Ignore, context: bool) -> Result<F
     let opened = open(root, path, OFlags::PATH | OFlags::CLOEXEC);
     let found = match opened {
         Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {
-            let hint =
-                if context { "file not found in build context or excluded by .dockerignore: " } else { "" };
+            let hint = if context {
+                "file not found in build context or excluded by .dockerignore: "
+            } else {
+                ""
+            };
             let path = path.display();
             let text = format!("{hint}stat {path}: file does not exist");
             return Err(Error::Invalid(text));

@@ -175,9 +175,9 @@ pub(super) fn heredoc(word: &str) -> Option<Heredoc> {
     if rest.starts_with('<') {
         return None;
     }
-    let quoted = ['"', '\''].into_iter().find_map(|quote| {
-        rest.strip_prefix(quote).and_then(|rest| rest.strip_suffix(quote))
-    });
+    let quoted = ['"', '\'']
+        .into_iter()
+        .find_map(|quote| rest.strip_prefix(quote).and_then(|rest| rest.strip_suffix(quote)));
     let name = quoted.unwrap_or(rest);
     let plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'));
     let usable = !name.is_empty() && plain;

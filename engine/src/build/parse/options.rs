@@ -50,9 +50,7 @@ impl Options {
         match self.0.remove(at).1.as_deref() {
             None | Some("true") => Ok(true),
             Some("false") => Ok(false),
-            Some(value) => {
-                Err(format!("expecting boolean value for flag {name}, not: {value}"))
-            }
+            Some(value) => Err(format!("expecting boolean value for flag {name}, not: {value}")),
         }
     }
 

@@ -48,19 +48,49 @@ fn copy_takes_flags_paths_and_documents() {
 fn what_is_wrong_is_said_with_its_line() {
     for (text, expected) in [
         ("FROM", "dockerfile parse error on line 1: FROM requires either one or three arguments"),
-        ("\nFROM a b c", "dockerfile parse error on line 2: FROM requires either one or three arguments"),
+        (
+            "\nFROM a b c",
+            "dockerfile parse error on line 2: FROM requires either one or three arguments",
+        ),
         ("RUN a", "dockerfile parse error on line 1: no build stage in current context"),
         ("FROM a\nFOO b", "dockerfile parse error on line 2: unknown instruction: FOO"),
-        ("FROM a\nRUNN b", "dockerfile parse error on line 2: unknown instruction: RUNN (did you mean RUN?)"),
-        ("FROM a\nCOPY b", "dockerfile parse error on line 2: COPY requires at least two arguments, but only one was provided. Destination could not be determined"),
+        (
+            "FROM a\nRUNN b",
+            "dockerfile parse error on line 2: unknown instruction: RUNN (did you mean RUN?)",
+        ),
+        (
+            "FROM a\nCOPY b",
+            "dockerfile parse error on line 2: COPY requires at least two arguments, but only one was provided. Destination could not be determined",
+        ),
         ("FROM a\nENV b", "dockerfile parse error on line 2: ENV must have two arguments"),
-        ("FROM a\nWORKDIR", "dockerfile parse error on line 2: WORKDIR requires exactly one argument"),
-        ("FROM a\nCOPY --form=b c d", "dockerfile parse error on line 2: unknown flag: --form (did you mean from?)"),
-        ("FROM a\nSHELL sh", "dockerfile parse error on line 2: SHELL requires the arguments to be in JSON form"),
-        ("FROM a\nONBUILD FROM b", "dockerfile parse error on line 2: FROM isn't allowed as an ONBUILD trigger"),
-        ("FROM a\nHEALTHCHECK PING", "dockerfile parse error on line 2: Unknown type \"PING\" in HEALTHCHECK (try CMD)"),
-        ("FROM a\nHEALTHCHECK --interval=1x CMD b", "dockerfile parse error on line 2: time: invalid duration \"1x\""),
-        ("FROM a\nCMD [1]", "dockerfile parse error on line 2: when using JSON array syntax, arrays must be comprised of strings only"),
+        (
+            "FROM a\nWORKDIR",
+            "dockerfile parse error on line 2: WORKDIR requires exactly one argument",
+        ),
+        (
+            "FROM a\nCOPY --form=b c d",
+            "dockerfile parse error on line 2: unknown flag: --form (did you mean from?)",
+        ),
+        (
+            "FROM a\nSHELL sh",
+            "dockerfile parse error on line 2: SHELL requires the arguments to be in JSON form",
+        ),
+        (
+            "FROM a\nONBUILD FROM b",
+            "dockerfile parse error on line 2: FROM isn't allowed as an ONBUILD trigger",
+        ),
+        (
+            "FROM a\nHEALTHCHECK PING",
+            "dockerfile parse error on line 2: Unknown type \"PING\" in HEALTHCHECK (try CMD)",
+        ),
+        (
+            "FROM a\nHEALTHCHECK --interval=1x CMD b",
+            "dockerfile parse error on line 2: time: invalid duration \"1x\"",
+        ),
+        (
+            "FROM a\nCMD [1]",
+            "dockerfile parse error on line 2: when using JSON array syntax, arrays must be comprised of strings only",
+        ),
     ] {
         assert_eq!(refused(text), expected);
     }

@@ -97,11 +97,7 @@ pub(super) fn json(rest: &str) -> Result<Option<Vec<String>>, String> {
 ///
 /// # Errors
 /// Docker's words for a word that is no pair.
-pub(super) fn pairs(
-    rest: &str,
-    name: &str,
-    escape: char,
-) -> Result<Vec<(String, String)>, String> {
+pub(super) fn pairs(rest: &str, name: &str, escape: char) -> Result<Vec<(String, String)>, String> {
     let words = words(rest, escape);
     let Some(first) = words.first() else { return Ok(Vec::new()) };
     if !first.contains('=') {
@@ -112,9 +108,9 @@ pub(super) fn pairs(
     }
     let pair = |word: String| match word.split_once('=') {
         Some((key, value)) => Ok((key.to_owned(), value.to_owned())),
-        None => Err(format!(
-            "Syntax error - can't find = in {word:?}. Must be of the form: name=value"
-        )),
+        None => {
+            Err(format!("Syntax error - can't find = in {word:?}. Must be of the form: name=value"))
+        }
     };
     words.into_iter().map(pair).collect()
 }
@@ -133,7 +129,10 @@ mod tests {
     #[test]
     fn flags_end_where_the_arguments_begin() {
         let (found, rest) = flags("--from=a --chown=\"1 2\" b --c", '\\');
-        assert_eq!((found, rest.as_str()), (vec!["--from=a".into(), "--chown=1 2".into()], "b --c"));
+        assert_eq!(
+            (found, rest.as_str()),
+            (vec!["--from=a".into(), "--chown=1 2".into()], "b --c")
+        );
         assert_eq!(flags("-- --x", '\\').1, "--x");
     }
 
