@@ -3,7 +3,7 @@
 use crate::host::{container, inside, on_a_host, run, until};
 use hickory_proto::{
     op::{Message, MessageType, OpCode, Query, ResponseCode},
-    rr::{Name, RData, RecordType, rdata::A},
+    rr::{Name, RData, Record, RecordType},
 };
 use nix::sched::{CloneFlags, unshare};
 use std::{
@@ -103,12 +103,10 @@ fn tcp_message(stream: &mut TcpStream, question: &[u8]) -> Message {
     Message::from_vec(&answer).unwrap()
 }
 
-fn address(message: &Message) -> Ipv4Addr {
+fn address(message: &Message) -> IpAddr {
     assert_eq!(message.metadata.id, 0x1234);
-    match message.answers.first().map(|record| &record.data) {
-        Some(RData::A(A(address))) => *address,
-        other => panic!("{other:?} in {message:?}"),
-    }
+    let first = message.answers.first().and_then(|record| record.data.ip_addr());
+    first.unwrap_or_else(|| panic!("no address in {message:?}"))
 }
 
 /// A server of names: answers with `address`, each time after a forged answer
@@ -159,9 +157,7 @@ fn answer_of(bytes: &[u8], address: Ipv4Addr, tcp: bool) -> Message {
         "fails." => answer.metadata.response_code = ResponseCode::ServFail,
         "long." if !tcp => answer.metadata.truncation = true,
         _ => {
-            let record =
-                hickory_proto::rr::Record::from_rdata(name, 60, RData::A(address.into()));
-            answer.add_answer(record);
+            answer.add_answer(Record::from_rdata(name, 60, RData::A(address.into())));
         }
     }
     answer
