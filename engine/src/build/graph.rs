@@ -163,10 +163,8 @@ fn needed(nodes: &[Node]) -> BTreeSet<usize> {
             open.push(below);
         }
         for step in &node.steps {
-            let from = match &step.does {
-                Instruction::Copy(copy) => copy.from.as_deref(),
-                _ => None,
-            };
+            let Instruction::Copy(copy) = &step.does else { continue };
+            let from = copy.from.as_deref();
             // What is wrong with it is said when its turn comes.
             if let Some(Ok(Some(other))) = from.map(|from| called(nodes, from, at)) {
                 open.push(other);

@@ -17,7 +17,7 @@ use crate::{
     image::{Image, Platform, Progress, Reference},
 };
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard},
 };
 use tokio::sync::{mpsc, watch};
@@ -36,8 +36,8 @@ pub(super) struct Job {
     pub(super) run: Arc<Run>,
     pub(super) cancel: CancellationToken,
     stages: Mutex<BTreeMap<usize, watch::Receiver<Outcome>>>,
-    /// The first failure: the others are its consequences.
-    failure: Mutex<Option<Error>>,
+    /// The first failure, and the stage it is of: the others are consequences.
+    failure: Mutex<Option<(usize, Error)>>,
     /// What the cache has got from this build.
     fresh: Mutex<Vec<Digest>>,
     tasks: TaskTracker,
@@ -61,7 +61,7 @@ impl Job {
         tenant: TenantName,
         (graph, request, context): (Graph, Request, Context),
         run: Arc<Run>,
-        cancel: CancellationToken,
+        cancel: &CancellationToken,
     ) -> Arc<Self> {
         Arc::new(Self {
             builder,
@@ -102,17 +102,17 @@ impl Job {
             let (number, of, text) = (at + 1, self.graph.total, step.text.clone());
             tell(report, Event::Step { number, of, text }).await?;
         }
-        let mut heard = Vec::new();
+        let mut heard = VecDeque::new();
         for at in &self.graph.needed {
             let (sender, receiver) = mpsc::channel(AHEAD);
             self.begin(*at, sender);
-            heard.push((*at, receiver));
+            heard.push_back((*at, receiver));
         }
         let mut built = None;
-        for (at, mut events) in heard {
+        while let Some((at, mut events)) = heard.pop_front() {
             while let Some(event) = events.recv().await {
                 if report.send(event).await.is_err() {
-                    self.fail(cancelled());
+                    self.fail(at, cancelled());
                     break;
                 }
             }
@@ -121,10 +121,17 @@ impl Job {
                 break;
             }
         }
-        match built {
-            Some(state) => Ok(state),
-            None => Err(lock(&self.failure).take().unwrap_or_else(cancelled)),
+        if let Some(state) = built {
+            return Ok(state);
         }
+        let Some((failed, error)) = lock(&self.failure).take() else { return Err(cancelled()) };
+        // What the stage that failed has said, if its turn had not come yet.
+        if let Some((_, events)) = heard.iter_mut().find(|(at, _)| *at == failed) {
+            while let Ok(event) = events.try_recv() {
+                tell(report, event).await?;
+            }
+        }
+        Err(error)
     }
 
     /// Gives the image its names; it is on disk when this returns.
@@ -167,7 +174,7 @@ impl Job {
             done.send_replace(match built {
                 Ok(state) => Outcome::Built(Box::new(state)),
                 Err(error) => {
-                    job.fail(error);
+                    job.fail(at, error);
                     Outcome::Failed
                 }
             });
@@ -175,8 +182,8 @@ impl Job {
         outcome
     }
 
-    fn fail(&self, error: Error) {
-        lock(&self.failure).get_or_insert(error);
+    fn fail(&self, at: usize, error: Error) {
+        lock(&self.failure).get_or_insert((at, error));
         self.cancel.cancel();
     }
 
@@ -209,9 +216,14 @@ impl Job {
         report: &Report,
     ) -> Result<Arc<Image>, Error> {
         let images = &self.builder.images;
-        let local = images.resolve(&self.tenant, name);
-        match local {
-            Ok(image) if !self.request.pull => return Ok(image),
+        let platform = platform_of(platform)?.or(self.request.platform.clone());
+        let fits = |image: &Image| {
+            platform.as_ref().is_none_or(|wanted| {
+                (&wanted.os, &wanted.architecture) == (&image.config.os, &image.config.architecture)
+            })
+        };
+        match images.resolve(&self.tenant, name) {
+            Ok(image) if !self.request.pull && fits(&image) => return Ok(image),
             Err(error @ Error::Invalid(_)) => return Err(error),
             Ok(_) | Err(_) => {}
         }
@@ -219,8 +231,6 @@ impl Job {
             .parse()
             .map_err(|bad: crate::image::BadReference| Error::Invalid(bad.to_string()))?;
         let reference = reference.or_latest();
-        let asked = self.request.platform.clone();
-        let platform = platform_of(platform)?.or(asked);
         let auth = self.request.auths.get(reference.registry()).cloned();
         let (progress, mut messages) = Progress::channel();
         let pulled = images.pull(&self.tenant, &reference, platform, auth, progress);

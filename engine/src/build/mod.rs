@@ -141,8 +141,7 @@ impl Builder {
     pub async fn build(
         &self,
         tenant: &TenantName,
-        (dockerfile, context): (&str, Context),
-        request: Request,
+        (dockerfile, context, request): (&str, Context, Request),
         run: Arc<Run>,
         (report, cancel): (Report, CancellationToken),
     ) -> Result<Arc<Image>, Error> {
@@ -158,7 +157,7 @@ impl Builder {
         let args = args::Args::new(request.args.clone());
         let graph = graph::graph(parsed, args, &request.target, &request.labels)?;
         let job =
-            job::Job::new(self.clone(), tenant.clone(), (graph, request, context), run, cancel);
+            job::Job::new(self.clone(), tenant.clone(), (graph, request, context), run, &cancel);
         job.build(report).await
     }
 

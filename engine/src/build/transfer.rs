@@ -118,11 +118,11 @@ impl Stage<'_> {
             return Ok(Tree::Layers(state.pins));
         }
         let image = self.job.image(from, "", &self.report).await;
-        let image = image.map_err(|error| match error {
-            Error::NotFound(why) => {
-                Error::NotFound(format!("invalid from flag value {from}: {why}"))
+        let image = image.map_err(|error| {
+            if let Error::NotFound(why) = &error {
+                return Error::NotFound(format!("invalid from flag value {from}: {why}"));
             }
-            other => other,
+            error
         })?;
         let args = self.job.graph.args.of_stage();
         let state = super::state::State::of_image(&self.job.builder.store, &image, args)?;
@@ -173,10 +173,10 @@ impl Stage<'_> {
 }
 
 fn failed(name: &str, error: Error) -> Error {
-    match error {
-        Error::Invalid(why) => Error::Invalid(format!("{name} failed: {why}")),
-        other => other,
+    if let Error::Invalid(why) = &error {
+        return Error::Invalid(format!("{name} failed: {why}"));
     }
+    error
 }
 
 /// A relative path continues the last one; `..` goes up, never out.

@@ -85,7 +85,7 @@ impl Scope {
         });
         let builder = &self.engine.builder;
         let names = request.names.clone();
-        let built = builder.build(&self.tenant, (&text, context), request, run, (report, cancel));
+        let built = builder.build(&self.tenant, (&text, context, request), run, (report, cancel));
         let image = built.await?;
         let (id, labels) = (image.id.to_string(), super::images::labels(&image));
         for name in names {
@@ -138,16 +138,20 @@ impl Runner {
                 Ok(upper)
             }
             Ok(code) => {
-                self.leave(&handle, step.cancel.is_cancelled()).await;
+                self.leave(&handle, Ending::Kept, &step).await;
                 let command = step.command.join(" ");
                 let message = format!("The command '{command}' returned a non-zero code: {code}");
                 Err(Error::NotStarted { code, message })
             }
+            // Its code is not the command's.
+            Err(error) if error.start_code().is_some() => {
+                self.leave(&handle, Ending::Kept, &step).await;
+                Err(Error::Invalid(error.to_string()))
+            }
+            // It may still run.
             Err(error) => {
-                self.leave(&handle, step.cancel.is_cancelled()).await;
-                // Its code is not the command's.
-                let words = error.start_code().map(|_| error.to_string());
-                Err(words.map_or(error, Error::Invalid))
+                self.leave(&handle, Ending::Gone, &step).await;
+                Err(error)
             }
         }
     }
@@ -185,7 +189,10 @@ impl Runner {
             recursive: false,
             propagation: "rprivate".to_owned(),
         });
-        let id = self.scope.create_for_build(request, step.image.clone(), script).await?;
+        let mut image = step.image.clone();
+        // What is written to a volume's place is in the image, as BuildKit has it.
+        image.config.config.volumes.clear();
+        let id = self.scope.create_for_build(request, image, script).await?;
         self.scope.container(&id.to_string())
     }
 
@@ -218,8 +225,9 @@ impl Runner {
 
     /// What has failed stays to be looked at, as with Docker, unless it is
     /// asked to go or nobody is there any more.
-    async fn leave(&self, handle: &Handle, cancelled: bool) {
-        let end = if cancelled || self.force_remove { Ending::Gone } else { Ending::Kept };
+    async fn leave(&self, handle: &Handle, end: Ending, step: &RunStep) {
+        let unwanted = self.force_remove || step.cancel.is_cancelled();
+        let end = if unwanted { Ending::Gone } else { end };
         if let Err(error) = self.scope.end_for_build(handle, end).await {
             let error = crate::error::chain(&error);
             tracing::warn!(container = %handle.id(), error, "cannot end a build's container");

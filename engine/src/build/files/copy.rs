@@ -330,9 +330,9 @@ fn own(file: BorrowedFd<'_>, owner: Owner, mode: u32, path: &Path) -> Result<(),
         .map_err(failed("set the mode of", path))
 }
 
-#[expect(clippy::unnecessary_cast, reason = "the types differ between machines")]
 fn times(stat: &Stat) -> Timestamps {
-    let time = Timespec { tv_sec: stat.st_mtime as _, tv_nsec: stat.st_mtime_nsec as _ };
+    let tv_nsec = i64::try_from(stat.st_mtime_nsec).unwrap_or(0);
+    let time = Timespec { tv_sec: stat.st_mtime, tv_nsec };
     Timestamps { last_access: time, last_modification: time }
 }
 

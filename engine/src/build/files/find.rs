@@ -115,9 +115,10 @@ fn one(root: &OwnedFd, path: &Path, exclude: &Ignore, context: bool) -> Result<F
         })?;
     } else {
         // By the path that the links led to: `RESOLVE_IN_ROOT` once more.
-        let file = match kind {
-            FileType::RegularFile => Some(open(root, path, FILE).map_err(failed("open", path))?),
-            _ => None,
+        let file = if kind == FileType::RegularFile {
+            Some(open(root, path, FILE).map_err(failed("open", path))?)
+        } else {
+            None
         };
         field(&mut hash, &(stat.st_mode & 0o7777).to_le_bytes());
         field(&mut hash, &stat.st_rdev.to_le_bytes());
@@ -156,7 +157,12 @@ fn add(hash: &mut Sha256, entry: &Entry<'_>) -> Result<(), Error> {
             field(hash, target.as_bytes());
             Ok(())
         }
-        _ => {
+        FileType::Directory
+        | FileType::Fifo
+        | FileType::Socket
+        | FileType::CharacterDevice
+        | FileType::BlockDevice
+        | FileType::Unknown => {
             field(hash, &entry.stat.st_rdev.to_le_bytes());
             Ok(())
         }
