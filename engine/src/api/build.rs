@@ -81,6 +81,7 @@ fn asked(params: &Params, headers: &HeaderMap) -> Answer<BuildImage> {
             labels: object(params, "labels")?,
             target: text("target"),
             no_cache: params.flag("nocache"),
+            cache_from: list(params, "cachefrom")?.unwrap_or_default(),
             pull: params.flag("pull"),
             platform: images::platform(params.text("platform"))?,
             auths: images::auths(headers),

@@ -35,6 +35,8 @@ pub(super) struct Job {
     pub(super) context: Context,
     pub(super) run: Arc<Run>,
     pub(super) cancel: CancellationToken,
+    /// Those of `--cache-from` that are here.
+    pub(super) cache_from: Vec<Arc<Image>>,
     stages: Mutex<BTreeMap<usize, watch::Receiver<Outcome>>>,
     /// The first failure, and the stage it is of: the others are consequences.
     failure: Mutex<Option<(usize, Error)>>,
@@ -63,7 +65,10 @@ impl Job {
         run: Arc<Run>,
         cancel: &CancellationToken,
     ) -> Arc<Self> {
+        let named = request.cache_from.iter();
+        let cache_from = named.filter_map(|name| builder.images.resolve(&tenant, name).ok());
         Arc::new(Self {
+            cache_from: cache_from.collect(),
             builder,
             tenant,
             graph,

@@ -75,6 +75,8 @@ pub struct Request {
     pub labels: BTreeMap<String, String>,
     pub target: String,
     pub no_cache: bool,
+    /// Images whose steps count as done, too.
+    pub cache_from: Vec<String>,
     /// Ask for newer bases.
     pub pull: bool,
     pub platform: Option<Platform>,

@@ -1,6 +1,7 @@
 //! One stage: its base, then step after step.
 
 use super::{
+    cache::Hit,
     expand,
     graph::Base,
     job::Job,
@@ -142,12 +143,37 @@ impl Stage<'_> {
         if self.job.request.no_cache {
             return Ok(false);
         }
-        let Some(hit) = self.job.builder.cache.find(&self.job.tenant, key) else {
-            return Ok(false);
+        let by = by.to_owned();
+        let known = self.job.builder.cache.find(&self.job.tenant, key);
+        let added = match known {
+            Some(Hit { at, layer }) => Added { by, at, layer },
+            None => match self.seen(&by) {
+                Some(Hit { at, layer }) => {
+                    let added = Added { by, at, layer };
+                    self.job.remember(key, self.state.id, &added);
+                    added
+                }
+                None => return Ok(false),
+            },
         };
         self.tell(Event::Cached).await?;
-        self.state.commit(Added { by: by.to_owned(), at: hit.at, layer: hit.layer })?;
+        self.state.commit(added)?;
         Ok(true)
+    }
+
+    /// Whether an image of `--cache-from` is this one with that step more.
+    fn seen(&self, by: &str) -> Option<Hit> {
+        let (history, layers) = (&self.state.config.history, self.state.layers());
+        self.job.cache_from.iter().find_map(|image| {
+            let next = image.config.history.strip_prefix(history.as_slice())?.first()?;
+            let above = image.layers.strip_prefix(layers.as_slice())?;
+            let at = next.created.clone().filter(|_| next.created_by == by)?;
+            let layer = match next.empty_layer {
+                true => None,
+                false => Some(Arc::new(self.job.builder.store.pin_layer(*above.first()?)?)),
+            };
+            Some(Hit { at, layer })
+        })
     }
 
     /// It has been done now, and is remembered.

@@ -299,3 +299,71 @@ fn options(lower: &[String], over: Option<(&Path, &Path)>) -> io::Result<CString
     data.extend_from_slice(b",redirect_dir=off,metacopy=off,index=off");
     Ok(CString::new(data)?)
 }
+
+/// Needs root: overlays.
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{fs, os::unix::fs::PermissionsExt};
+    use tokio_util::task::TaskTracker;
+
+    async fn store(dir: &Path) -> Store {
+        Store::open(dir, TaskTracker::new()).await.unwrap()
+    }
+
+    fn seen(root: &OwnedFd) -> PathBuf {
+        use std::os::fd::AsRawFd;
+        PathBuf::from(format!("/proc/self/fd/{}", root.as_raw_fd()))
+    }
+
+    fn write(path: &Path, text: &str) {
+        fs::File::create(path).unwrap().write_all(text.as_bytes()).unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_is_written_over_layers_becomes_a_layer_and_nothing_stays_mounted() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = store(dir.path()).await;
+        let draft = store.draft(&[]).unwrap();
+        let top = seen(draft.root());
+        fs::create_dir_all(top.join("a/b")).unwrap();
+        write(&top.join("a/b/file"), "low");
+        write(&top.join("gone"), "");
+        let low = draft.finish().publish().unwrap().unwrap();
+        let draft = store.draft(&[low.digest()]).unwrap();
+        let top = seen(draft.root());
+        assert_eq!(fs::read_to_string(top.join("a/b/file")).unwrap(), "low");
+        fs::remove_file(top.join("gone")).unwrap();
+        write(&top.join("a/new"), "high");
+        fs::set_permissions(&top, fs::Permissions::from_mode(0o711)).unwrap();
+        let high = draft.finish().publish().unwrap().unwrap();
+        let layers = [low.digest(), high.digest()];
+        let both = [
+            store.view(&layers).unwrap(),
+            // As kernels before 6.7 need it.
+            elsewhere(&store.layers_dir(), &store.lower(&layers).unwrap().0, None).unwrap(),
+        ];
+        for view in &both {
+            let top = seen(view);
+            assert_eq!(fs::read_to_string(top.join("a/b/file")).unwrap(), "low");
+            assert_eq!(fs::read_to_string(top.join("a/new")).unwrap(), "high");
+            assert!(!top.join("gone").exists());
+            assert_eq!(fs::metadata(&top).unwrap().permissions().mode() & 0o7777, 0o711);
+            assert!(fs::File::create(top.join("x")).is_err(), "a view is for reading");
+        }
+        assert_eq!(store.layer_size(high.digest()), Some(4));
+        let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
+        assert!(!mounts.contains(&dir.path().display().to_string()));
+        assert!(store.draft(&layers).unwrap().finish().publish().unwrap().is_none());
+    }
+
+    #[tokio::test]
+    async fn a_draft_that_is_dropped_leaves_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = store(dir.path()).await;
+        let draft = store.draft(&[]).unwrap();
+        write(&seen(draft.root()).join("file"), "x");
+        drop(draft);
+        assert_eq!(fs::read_dir(dir.path().join("tmp")).unwrap().count(), 0);
+    }
+}
