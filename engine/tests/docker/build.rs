@@ -155,13 +155,12 @@ fn a_second_build_is_the_same_image_out_of_the_cache() {
     assert_ne!(id(&engine, &["--no-cache"]).0, first);
     let pruned = engine.ok(&["builder", "prune", "-af"]);
     assert!(pruned.contains("Total reclaimed space: "), "{pruned}");
-    let (fresh, none) = id(&engine, &[]);
-    assert_eq!(none, 0);
+    assert_eq!(id(&engine, &[]).1, 0);
     assert_eq!(run(&engine, "cat /f"), "1");
     // Without a cache, an image tells what has been done.
     engine.ok(&["builder", "prune", "-af"]);
-    let (again, found) = id(&engine, &["--target", "a", "--cache-from", "built"]);
-    assert_ne!((again, found), (fresh, 1), "another stage's steps are not in it");
+    let (_, found) = id(&engine, &["--target", "a", "--cache-from", "built"]);
+    assert_eq!(found, 0, "another stage's steps are not in it");
     engine.ok(&["builder", "prune", "-af"]);
     assert_eq!(id(&engine, &["--target", "a", "--cache-from", "built"]).1, 1);
 }
