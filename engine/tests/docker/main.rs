@@ -5,15 +5,21 @@
 #![expect(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 #![expect(clippy::disallowed_methods, reason = "files of a test need not survive a crash")]
 #![expect(clippy::string_slice, reason = "ids are ASCII")]
+#![expect(clippy::print_stdout, reason = "a table of what was sent and what became of it")]
 
 mod bad_input;
 mod crash;
 mod engine;
 mod exec;
+#[path = "../../../probes/tests/kernel/frames.rs"]
+mod frames;
 mod lifecycle;
 mod logs;
 mod metrics;
 mod network;
 mod run;
+mod spoof;
 mod streams;
+#[path = "../../../probes/tests/kernel/tap.rs"]
+mod tap;
 mod tenants;
