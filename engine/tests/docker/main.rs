@@ -5,7 +5,6 @@
 #![expect(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 #![expect(clippy::disallowed_methods, reason = "files of a test need not survive a crash")]
 #![expect(clippy::string_slice, reason = "ids are ASCII")]
-#![expect(clippy::print_stdout, reason = "a table of what was sent and what became of it")]
 
 mod bad_input;
 mod crash;

@@ -37,11 +37,11 @@ pub(crate) fn hostile(me: End, other: End, gateway: End) -> Vec<Hostile> {
 fn spoofed(me: End, other: End) -> Vec<Hostile> {
     let nobody = Ipv4Addr::new(10, 66, 66, 66);
     let nobody6 = "fd66::66".parse().expect("an address");
-    let v4 = |source| ipv4(source, other.v4, UDP, 0, &[], &udp(4000, 4000));
+    let v4 = |source| ipv4([source, other.v4], UDP, 0, &[], &udp(4000, 4000));
     let v6 = |source| ipv6(source, other.v6, UDP, &udp(4000, 4000));
-    let own = ipv4(me.v4, other.v4, UDP, 0, &[], &udp(4000, 4000));
-    let fragment = ipv4(nobody, other.v4, UDP, 0x2000, &[], &udp(4000, 4000));
-    let later = ipv4(nobody, other.v4, UDP, 2, &[], &marked(&[]));
+    let own = ipv4([me.v4, other.v4], UDP, 0, &[], &udp(4000, 4000));
+    let fragment = ipv4([nobody, other.v4], UDP, 0x2000, &[], &udp(4000, 4000));
+    let later = ipv4([nobody, other.v4], UDP, 2, &[], &marked(&[]));
     vec![
         ("IPv4 in the other's name", "spoofed-ip", to(other, me.mac, IPV4, &v4(other.v4))),
         ("IPv4 in nobody's name", "spoofed-ip", to(other, me.mac, IPV4, &v4(nobody))),
@@ -86,8 +86,8 @@ fn services(me: End, other: End) -> Vec<Hostile> {
     let all_nodes = "ff02::1".parse().expect("an address");
     let advertisement = marked(&[134, 0, 0, 0, 64, 0, 7, 8, 0, 0, 0, 0, 0, 0, 0, 0]);
     let redirect6 = marked(&[[137, 0, 0, 0, 0, 0, 0, 0].as_slice(), &[0; 32]].concat());
-    let redirect = ipv4(me.v4, other.v4, ICMP, 0, &[], &marked(&[5, 1, 0, 0, 10, 0, 0, 1]));
-    let dhcp = ipv4(me.v4, Ipv4Addr::BROADCAST, UDP, 0, &[], &udp(67, 68));
+    let redirect = ipv4([me.v4, other.v4], ICMP, 0, &[], &marked(&[5, 1, 0, 0, 10, 0, 0, 1]));
+    let dhcp = ipv4([me.v4, Ipv4Addr::BROADCAST], UDP, 0, &[], &udp(67, 68));
     let dhcp6 = ipv6(me.v6, other.v6, UDP, &udp(547, 546));
     vec![
         (
@@ -107,7 +107,7 @@ fn services(me: End, other: End) -> Vec<Hostile> {
 }
 
 fn odd(me: End, other: End) -> Vec<Hostile> {
-    let own = ipv4(me.v4, other.v4, UDP, 0, &[], &udp(4000, 4000));
+    let own = ipv4([me.v4, other.v4], UDP, 0, &[], &udp(4000, 4000));
     let tagged = |proto: u16| {
         let mut tag = vec![0, 7];
         tag.extend(proto.to_be_bytes());
@@ -117,8 +117,8 @@ fn odd(me: End, other: End) -> Vec<Hostile> {
     let twice = [[0, 7, 0x81, 0].as_slice(), &tagged(IPV4)].concat();
     let loose = [131, 7, 4, 10, 0, 0, 1, 0];
     let strict = [1, 137, 7, 4, 10, 0, 0, 1];
-    let routed = ipv4(me.v4, other.v4, UDP, 0, &loose, &udp(4000, 4000));
-    let strictly = ipv4(me.v4, other.v4, UDP, 0, &strict, &udp(4000, 4000));
+    let routed = ipv4([me.v4, other.v4], UDP, 0, &loose, &udp(4000, 4000));
+    let strictly = ipv4([me.v4, other.v4], UDP, 0, &strict, &udp(4000, 4000));
     let header = [[UDP, 2, 0, 1, 0, 0, 0, 0].as_slice(), &other.v6.octets()].concat();
     let routed6 = ipv6(me.v6, other.v6, 43, &[header, udp(4000, 4000)].concat());
     vec![
@@ -139,13 +139,13 @@ pub(crate) fn honest(me: End, other: End) -> Vec<(&'static str, Vec<u8>)> {
     let probes = neighbour(135, me.v6, &[]);
     let solicited = "ff02::1:ff00:2".parse().expect("an address");
     let alert = [148, 4, 0, 0];
-    let fragment = ipv4(me.v4, other.v4, UDP, 2, &[], &marked(&[]));
+    let fragment = ipv4([me.v4, other.v4], UDP, 2, &[], &marked(&[]));
     let first = [[UDP, 0, 0, 1, 0, 0, 0, 7].as_slice(), &udp(4000, 4000)].concat();
     let cases = [
-        ("IPv4", IPV4, ipv4(me.v4, other.v4, UDP, 0, &[], &udp(4000, 4000))),
-        ("IPv4 with an option", IPV4, ipv4(me.v4, other.v4, 2, 0, &alert, &marked(&[0x16]))),
+        ("IPv4", IPV4, ipv4([me.v4, other.v4], UDP, 0, &[], &udp(4000, 4000))),
+        ("IPv4 with an option", IPV4, ipv4([me.v4, other.v4], 2, 0, &alert, &marked(&[0x16]))),
         ("a later fragment", IPV4, fragment),
-        ("a DHCP client", IPV4, ipv4(me.v4, other.v4, UDP, 0, &[], &udp(68, 67))),
+        ("a DHCP client", IPV4, ipv4([me.v4, other.v4], UDP, 0, &[], &udp(68, 67))),
         ("IPv6", IPV6, ipv6(me.v6, other.v6, UDP, &udp(4000, 4000))),
         ("a first IPv6 fragment", IPV6, ipv6(me.v6, other.v6, 44, &first)),
         ("a neighbour's question", IPV6, icmpv6(me.v6, other.v6, &asks)),
@@ -181,8 +181,7 @@ fn udp(source: u16, destination: u16) -> Vec<u8> {
 }
 
 fn ipv4(
-    source: Ipv4Addr,
-    destination: Ipv4Addr,
+    [source, destination]: [Ipv4Addr; 2],
     protocol: u8,
     fragment: u16,
     options: &[u8],

@@ -97,7 +97,7 @@ fn frames_in_anothers_name_are_dropped_and_counted_and_the_own_pass() {
             inside.send(&frame);
             *wanted.entry(rule).or_default() += 1;
             assert_eq!(counted(&probes), wanted, "{name}");
-            assert_eq!(arrived(&inside, &victim), [vec![0; 0]; 0], "{name}");
+            assert_eq!(arrived(&inside, &victim), Vec::<Vec<u8>>::new(), "{name}");
         }
         for (name, frame) in honest(ME, OTHER) {
             inside.send(&frame);
@@ -121,7 +121,7 @@ fn a_packet_to_another_tenants_address_is_dropped_whoever_it_says_it_is_from() {
         let (inside, victim) = (Tap::on("inside"), Tap::on("victim"));
         inside.send(&honest(ME, OTHER)[0].1);
         assert_eq!(counted(&probes), BTreeMap::from([("packet", 1)]));
-        assert_eq!(victim.waiting(), [vec![0; 0]; 0]);
+        assert_eq!(victim.waiting(), Vec::<Vec<u8>>::new());
         probes.guard().release_address(OTHER.v4.into()).unwrap();
         assert!(arrived(&inside, &victim).is_empty());
     });
