@@ -91,6 +91,7 @@ fn asked(params: &Params, headers: &HeaderMap) -> Answer<BuildImage> {
         dockerfile: params.some("dockerfile").unwrap_or("Dockerfile").to_owned(),
         host: host(params)?,
         force_remove: params.flag("forcerm"),
+        keep: params.some("rm").is_some() && !params.flag("rm") && !params.flag("forcerm"),
     })
 }
 
@@ -114,6 +115,7 @@ fn host(params: &Params) -> Answer<HostConfig> {
     let number = |name: &str| params.number(name).map(|number| number.unwrap_or(0));
     let hosts = params.all("extrahosts").flat_map(|hosts| hosts.split(',')).map(str::to_owned);
     let hosts: Vec<String> = hosts.filter(|host| !host.is_empty()).collect();
+    let options: Vec<String> = params.all("securityopt").map(str::to_owned).collect();
     let network = match params.text("networkmode") {
         "default" => "",
         mode => mode,
@@ -130,7 +132,7 @@ fn host(params: &Params) -> Answer<HostConfig> {
         shm_size: number("shmsize")?,
         network_mode: network.to_owned(),
         extra_hosts: Some(hosts).filter(|hosts| !hosts.is_empty()),
-        security_opt: list(params, "securityopt")?,
+        security_opt: Some(options).filter(|options| !options.is_empty()),
         ulimits: list::<Ulimit>(params, "ulimits")?,
         ..HostConfig::default()
     })

@@ -24,6 +24,8 @@ pub struct BuildImage {
     pub host: HostConfig,
     /// Take the container of a command away also when it has failed.
     pub force_remove: bool,
+    /// Leave the containers of commands that have done well, too.
+    pub keep: bool,
 }
 
 /// Docker's frames on a stream of output.
@@ -74,11 +76,11 @@ impl Scope {
         report: Report,
         cancel: CancellationToken,
     ) -> Result<(), Error> {
-        let BuildImage { request, dockerfile, host, force_remove } = asked;
+        let BuildImage { request, dockerfile, host, force_remove, keep } = asked;
         let files = context.clone();
         let read = tokio::task::spawn_blocking(move || files.dockerfile(&dockerfile)).await;
         let text = read.map_err(|error| Error::internal("cannot read the Dockerfile", error))??;
-        let runner = Runner { scope: self.clone(), host: Arc::new(host), force_remove };
+        let runner = Runner { scope: self.clone(), host: Arc::new(host), force_remove, keep };
         let run = Arc::new(move |step: RunStep| {
             let runner = runner.clone();
             Box::pin(async move { runner.run(step).await }) as _
@@ -124,6 +126,7 @@ struct Runner {
     scope: Scope,
     host: Arc<HostConfig>,
     force_remove: bool,
+    keep: bool,
 }
 
 impl Runner {
@@ -132,6 +135,16 @@ impl Runner {
         let short = handle.id().short();
         let ended = self.carry_out(&handle, &step).await;
         match ended {
+            Ok(0) if self.keep => {
+                let (store, id) = (self.scope.engine.tools.store.clone(), handle.id());
+                let layers = step.image.layers.clone();
+                let tracker = &self.scope.engine.tools.tracker;
+                let copied = tracker.spawn_blocking(move || store.copy_upper(id, &layers)).await;
+                self.leave(&handle, Ending::Kept, &step).await;
+                let layer =
+                    copied.map_err(|error| Error::internal("cannot make a layer", error))?;
+                Ok(Upper::copied(layer?))
+            }
             Ok(0) => {
                 let upper = handle.surrender().await?;
                 tell(&step.report, Event::Removed { container: short }).await?;

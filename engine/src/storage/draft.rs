@@ -54,9 +54,17 @@ pub struct Draft {
 
 /// An upper directory that nobody writes to any more.
 #[derive(Debug)]
-pub struct Upper {
-    staged: Staged,
-    model: PathBuf,
+pub struct Upper(Written);
+
+#[derive(Debug)]
+enum Written {
+    Here {
+        staged: Staged,
+        /// Whose owner and mode the root directory had at first.
+        model: PathBuf,
+    },
+    /// A layer has been made of it already.
+    Copied(Option<Pin>),
 }
 
 impl Draft {
@@ -71,7 +79,7 @@ impl Draft {
     pub fn finish(self) -> Upper {
         let Self { root, staged, model } = self;
         drop(root);
-        Upper { staged, model }
+        Upper(Written::Here { staged, model })
     }
 }
 
@@ -82,15 +90,25 @@ impl Upper {
     /// # Errors
     /// It cannot be read or renamed; it refers to lower layers.
     pub fn publish(self) -> Result<Option<Pin>, StoreError> {
-        let path = self.staged.path().to_owned();
-        let root = differs(&path, &self.model)?;
+        let (staged, model) = match self.0 {
+            Written::Here { staged, model } => (staged, model),
+            Written::Copied(layer) => return Ok(layer),
+        };
+        let path = staged.path().to_owned();
+        let root = differs(&path, &model)?;
         let mut entries = std::fs::read_dir(&path).map_err(StoreError::io("read", &path))?;
         if !root && entries.next().is_none() {
             return Ok(None);
         }
         let digest = digest(&path, root)?;
         let size = super::size::of_files(&path)?;
-        self.staged.publish(digest, size, root).map(Some)
+        staged.publish(digest, size, root).map(Some)
+    }
+
+    /// One of which [`Store::copy_upper`] has made a layer.
+    #[must_use]
+    pub fn copied(layer: Option<Pin>) -> Self {
+        Self(Written::Copied(layer))
     }
 }
 
@@ -179,7 +197,7 @@ impl Store {
         let staged = self.stage_in("upper")?;
         let from = self.container_dir(id).join("upper");
         std::fs::rename(&from, staged.path()).map_err(StoreError::io("take away", &from))?;
-        Ok(Upper { staged, model })
+        Ok(Upper(Written::Here { staged, model }))
     }
 
     /// Makes a layer of what a container has written so far, and leaves it to

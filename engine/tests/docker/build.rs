@@ -42,7 +42,7 @@ fn refused(engine: &Engine, dockerfile: &str) -> String {
     let dir = context(engine, "context", &[("Dockerfile", dockerfile)]);
     let said = build(engine, &dir, &["--force-rm"]);
     assert_ne!(said.code, 0, "{said:?}");
-    said.err.lines().filter(|line| !line.is_empty()).last().unwrap_or_default().to_owned()
+    said.err.lines().rfind(|line| !line.is_empty()).unwrap_or_default().to_owned()
 }
 
 fn run(engine: &Engine, script: &str) -> String {
@@ -311,7 +311,7 @@ fn a_context_can_name_nothing_outside_of_itself() {
     std::os::unix::fs::symlink("../../../../../../..", dir.join("up")).unwrap();
     let said = build(&engine, &dir, &[]);
     assert!(said.err.contains("stat up/f: file does not exist"), "{said:?}");
-    fs::write(dir.join("Dockerfile"), format!("FROM busybox\nCOPY d/abs /x\n")).unwrap();
+    fs::write(dir.join("Dockerfile"), "FROM busybox\nCOPY d/abs /x\n").unwrap();
     let said = build(&engine, &dir, &[]);
     assert!(said.err.contains("file does not exist"), "{said:?}");
     // Links in the image lead nowhere but in the image.
@@ -375,6 +375,10 @@ fn a_failed_command_leaves_its_container_to_be_looked_at_unless_told_otherwise()
     engine.ok(&["rm", &left]);
     build(&engine, &dir, &["--force-rm"]);
     assert_eq!(engine.ok(&["ps", "-aq"]), "");
+    let kept = built(&engine, "FROM busybox\nRUN echo y > /y\n", &["--rm=false"]);
+    assert!(!kept.contains("Removed intermediate"), "{kept}");
+    assert_eq!(engine.ok(&["ps", "-aq"]).lines().count(), 1);
+    assert_eq!(run(&engine, "cat /y"), "y");
 }
 
 #[test]
