@@ -42,7 +42,8 @@ enum Open {
 
 /// One source, looked at.
 enum Item {
-    File(Found),
+    /// And where below the target it goes.
+    File(Found, PathBuf),
     Document(Heredoc),
     Fetched(Fetched),
 }
@@ -70,7 +71,7 @@ impl Open {
 impl Item {
     fn digest(&self) -> String {
         match self {
-            Self::File(found) => found.digest.clone(),
+            Self::File(found, below) => format!("{}{}", found.digest, below.display()),
             Self::Document(document) => {
                 let text = format!("{}\0{}", document.name, document.content());
                 format!("file:{}", Digest::of(Sha256::digest(text).into()).hex())
@@ -220,9 +221,13 @@ fn plan(
             (Source::Heredoc(document), None) => items.push(Item::Document(document.clone())),
             (Source::Path(path), None) => {
                 let found = files::find(open.root(), path, &exclude, context);
-                items.extend(
-                    found.map_err(|error| failed(name, error))?.into_iter().map(Item::File),
-                );
+                items.extend(found.map_err(|error| failed(name, error))?.into_iter().map(
+                    |found| {
+                        let below =
+                            if copy.parents { parents(path, &found) } else { PathBuf::new() };
+                        Item::File(found, below)
+                    },
+                ));
             }
         }
     }
@@ -255,8 +260,8 @@ fn make(job: &Job, layers: &[Digest], plan: &Plan) -> Result<Option<Arc<Pin>>, E
             return Err(super::report::cancelled());
         }
         let below = match item {
-            Item::File(found) if plan.copy.parents => parents(plan, found),
-            Item::File(_) | Item::Document(_) | Item::Fetched(_) => PathBuf::new(),
+            Item::File(_, below) => below.as_path(),
+            Item::Document(_) | Item::Fetched(_) => Path::new(""),
         };
         let to = inside(&to).join(below);
         let into = names_directory(&plan.copy.to) || plan.copy.parents;
@@ -269,7 +274,7 @@ fn put(plan: &Plan, item: &Item, put: &Put<'_>) -> Result<(), Error> {
     match item {
         Item::Document(document) => files::put_text(&document.content(), &document.name, put),
         Item::Fetched(fetched) => fetched.put(put),
-        Item::File(found) => {
+        Item::File(found, _) => {
             let from = plan.open.root();
             if plan.name == "ADD" && !found.is_directory && is_archive(from, &found.path)? {
                 return extract(from, &found.path, put);
@@ -281,12 +286,8 @@ fn put(plan: &Plan, item: &Item, put: &Put<'_>) -> Result<(), Error> {
 
 /// `COPY --parents a/./b/c /to/`: what stands between the pivot and the file
 /// is made in the target too.
-fn parents(plan: &Plan, found: &Found) -> PathBuf {
-    let pivots = plan.copy.sources.iter().filter_map(|source| match source {
-        Source::Path(path) => path.trim_start_matches('/').split_once("/./").map(|(head, _)| head),
-        Source::Heredoc(_) => None,
-    });
-    let pivot = pivots.map(Path::new).find(|head| found.path.starts_with(head));
+fn parents(source: &str, found: &Found) -> PathBuf {
+    let pivot = source.trim_start_matches('/').split_once("/./").map(|(head, _)| head);
     let rest = pivot.and_then(|head| found.path.strip_prefix(head).ok()).unwrap_or(&found.path);
     match found.is_directory {
         true => rest.to_owned(),

@@ -53,7 +53,10 @@ fn what_is_wrong_is_said_with_its_line() {
             "dockerfile parse error on line 2: FROM requires either one or three arguments",
         ),
         ("RUN a", "dockerfile parse error on line 1: no build stage in current context"),
-        ("FROM a\nFOO b", "dockerfile parse error on line 2: unknown instruction: FOO"),
+        (
+            "FROM a\nFOO b",
+            "dockerfile parse error on line 2: unknown instruction: FOO (did you mean FROM?)",
+        ),
         (
             "FROM a\nRUNN b",
             "dockerfile parse error on line 2: unknown instruction: RUNN (did you mean RUN?)",

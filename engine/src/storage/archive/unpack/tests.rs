@@ -301,7 +301,7 @@ fn gzip_and_zstd_give_the_same_layer() {
     let [one, two, three] = [&plain, &gzip, &zstd].map(|bytes| unpacked(bytes).1.unwrap());
     assert_eq!((one, one), (two, three));
     let xz = unpacked(b"\xfd7zXZ\0rest").1.unwrap_err();
-    assert!(xz.to_string().contains("xz compression is not supported"), "{xz}");
+    assert!(xz.to_string().starts_with("cannot read the archive"), "{xz}");
 }
 
 #[test]
