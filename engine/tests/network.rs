@@ -13,11 +13,20 @@ use std::{
 };
 use tritium_engine::{
     ids::TenantName,
-    network::{AttachRequest, Mode, Networks, Proto, PublishRequest, Running},
+    network::{AttachRequest, EndpointRequest, Network, Networks, Proto, PublishRequest, Running},
 };
 
 fn none() -> AttachRequest {
-    AttachRequest { mode: Mode::None, ..bridged(&[]) }
+    AttachRequest { endpoints: Vec::new(), ..bridged(&[]) }
+}
+
+async fn default_of(networks: &Networks, tenant: &TenantName) -> Network {
+    networks.list(tenant).await.unwrap().swap_remove(0)
+}
+
+fn gateway_of(network: &Network) -> Ipv4Addr {
+    let gateway = network.definition.pools[0].gateway.unwrap();
+    gateway.to_string().parse().unwrap()
 }
 
 fn of(tenant: &str, ports: &[PublishRequest]) -> AttachRequest {
@@ -29,7 +38,7 @@ fn without_a_network_there_is_only_loopback() {
     on_a_host(|_| async {
         let networks = start("t0").await;
         let attachment = networks.attach(&none()).await.unwrap();
-        assert_eq!(attachment.endpoint, None);
+        assert_eq!(attachment.endpoints, []);
         let links = inside(&attachment.netns, || run("ip -o link"));
         assert_eq!(links.lines().count(), 1, "{links}");
         assert!(links.contains("LOOPBACK,UP"), "{links}");
@@ -48,8 +57,8 @@ fn a_container_gets_the_next_address_and_a_way_out_behind_the_hosts() {
         serve_udp(&outside.0, 53);
         for last in 2..6 {
             let attachment = networks.attach(&bridged(&[])).await.unwrap();
-            let endpoint = attachment.endpoint.as_ref().unwrap();
-            assert_eq!(endpoint.address, Ipv4Addr::new(172, 17, 0, last));
+            let endpoint = &attachment.endpoints[0];
+            assert_eq!(endpoint.address, Some(Ipv4Addr::new(172, 17, 0, last)));
             assert_eq!(endpoint.mac.to_string(), format!("02:42:ac:11:00:0{last}"));
             inside(&attachment.netns, || {
                 let link = run("ip -o link show eth0");
@@ -164,10 +173,10 @@ fn one_tenants_containers_do_not_reach_anothers() {
         let a = networks.attach(&of("red", &[tcp(8080, 80), udp(5353, 53)])).await.unwrap();
         let b = networks.attach(&of("blue", &[])).await.unwrap();
         let [red, blue] = ["red", "blue"].map(|name| name.parse::<TenantName>().unwrap());
-        let (red, blue) =
-            (networks.describe(&red).await.unwrap(), networks.describe(&blue).await.unwrap());
-        assert_ne!((red.id, &red.bridge), (blue.id, &blue.bridge));
-        assert!(!red.subnet.contains(&blue.subnet) && !blue.subnet.contains(&red.subnet));
+        let (red, blue) = (default_of(&networks, &red).await, default_of(&networks, &blue).await);
+        assert_ne!((red.definition.id, &red.bridge), (blue.definition.id, &blue.bridge));
+        let [subnet, other] = [&red, &blue].map(|network| network.definition.pools[0].subnet);
+        assert!(!subnet.contains(&other) && !other.contains(&subnet));
         assert_eq!(red.endpoints.len(), 1);
         serve_tcp(&a.netns, 80);
         serve_udp(&a.netns, 53);
@@ -176,10 +185,13 @@ fn one_tenants_containers_do_not_reach_anothers() {
         inside(&b.netns, || {
             call_tcp(address(&a), 80).unwrap_err();
             call_udp(address(&a), 53).unwrap_err();
-            for host in [HOST, red.gateway, blue.gateway] {
-                call_tcp(host, 8080).unwrap_err();
-                call_udp(host, 5353).unwrap_err();
+            // What is published is everybody's, but never by an address of the other's.
+            for host in [HOST, gateway_of(&blue)] {
+                assert_eq!(call_tcp(host, 8080).unwrap(), gateway_of(&red));
+                assert_eq!(call_udp(host, 5353).unwrap(), gateway_of(&red));
             }
+            call_tcp(gateway_of(&red), 8080).unwrap_err();
+            call_udp(gateway_of(&red), 5353).unwrap_err();
         });
     });
 }
@@ -220,7 +232,7 @@ fn a_port_that_the_host_uses_is_refused() {
         assert!(refused.ends_with("cannot assign requested address"), "{refused}");
         let v6 = PublishRequest { host_ip: Some("::1".parse().unwrap()), ..tcp(1, 1) };
         let refused = networks.attach(&bridged(&[v6])).await.unwrap_err();
-        assert!(matches!(refused, tritium_engine::network::Error::Ipv6(_)), "{refused}");
+        assert!(matches!(refused, tritium_engine::network::Error::NoIpv6(_)), "{refused}");
         assert_eq!(address(&networks.attach(&bridged(&[])).await.unwrap()).octets()[3], 2);
     });
 }
@@ -254,8 +266,8 @@ fn everything_goes_again() {
         let request = bridged(&[tcp(8080, 80), udp(8080, 80)]);
         for _ in 0..3 {
             let attachment = networks.attach(&request).await.unwrap();
-            let endpoint = attachment.endpoint.unwrap();
-            assert!(run("nft list ruleset").contains(&endpoint.address.to_string()));
+            let endpoint = &attachment.endpoints[0];
+            assert!(run("nft list ruleset").contains(&address(&attachment).to_string()));
             networks.detach(request.container).await.unwrap();
             networks.detach(request.container).await.unwrap();
             assert_eq!(run("nft list ruleset"), built);
@@ -279,7 +291,10 @@ fn nothing_is_left_of_an_attachment_that_fails_half_way() {
         // The kernel takes no multicast address for an interface's own: this
         // fails inside the namespace, after ports and address were taken.
         let mac = Some("01:00:5e:00:00:01".parse().unwrap());
-        let request = AttachRequest { mac, ..bridged(&[tcp(8080, 80)]) };
+        let request = AttachRequest {
+            endpoints: vec![EndpointRequest { mac, ..on("bridge") }],
+            ..bridged(&[tcp(8080, 80)])
+        };
         networks.attach(&request).await.unwrap_err();
         assert_eq!(run("nft list ruleset"), built);
         // An element that is there already: this fails at the very last step.
@@ -289,7 +304,7 @@ fn nothing_is_left_of_an_attachment_that_fails_half_way() {
         assert_eq!(run("nft list ruleset"), meddled);
         TcpListener::bind((Ipv4Addr::UNSPECIFIED, 8080)).unwrap();
         TcpListener::bind((Ipv4Addr::UNSPECIFIED, 8081)).unwrap();
-        let describe = networks.describe(&TenantName::operator()).await.unwrap();
+        let describe = default_of(&networks, &TenantName::operator()).await;
         assert_eq!(describe.endpoints, []);
         // An address is free again as soon as the interface that had it is gone.
         let request = bridged(&[tcp(8080, 80)]);
@@ -312,7 +327,7 @@ fn a_caller_that_goes_away_leaves_nothing_attached() {
             let attaching = networks.attach(&request);
             // Polled once, so that the owner has been asked; then dropped.
             tokio::select! { biased; done = attaching => drop(done), () = async {} => {} }
-            let describe = networks.describe(&TenantName::operator()).await.unwrap();
+            let describe = default_of(&networks, &TenantName::operator()).await;
             if describe.endpoints.is_empty() {
                 assert_eq!(run("nft list ruleset"), built);
             } else {
@@ -335,17 +350,18 @@ fn the_next_engine_serves_exactly_what_still_runs() {
             TcpListener::bind((Ipv4Addr::UNSPECIFIED, 8081)).is_ok()
         });
         inside(&outside.0, || call_tcp(HOST, 8080)).unwrap();
-        let gone = died.endpoint.unwrap().host_interface;
+        let gone = died.endpoints[0].host_interface.clone();
         let running = Running {
             container: kept.container,
             tenant: kept.tenant.clone(),
-            endpoint: lives.endpoint.clone().unwrap(),
+            endpoints: lives.endpoints.clone(),
+            wanted: kept.ports.clone(),
             ports: lives.ports.clone(),
         };
         let second = Networks::start(config("t0"), &tokio_util::task::TaskTracker::new()).await;
         let second = second.unwrap();
         inside(&outside.0, || call_tcp(HOST, 8080)).unwrap();
-        assert_eq!(second.readopt(vec![running]).await.unwrap(), []);
+        assert_eq!(second.readopt(Vec::new(), vec![running]).await.unwrap(), []);
         inside(&outside.0, || call_tcp(HOST, 8080)).unwrap();
         let rules = run("nft list ruleset");
         assert!(rules.contains("tcp . 8080") && !rules.contains("8081"), "{rules}");
@@ -408,10 +424,11 @@ fn a_port_that_was_lost_while_no_engine_ran_is_told() {
         let running = Running {
             container: request.container,
             tenant: request.tenant,
-            endpoint: attachment.endpoint.unwrap(),
+            endpoints: attachment.endpoints,
+            wanted: request.ports,
             ports: attachment.ports.clone(),
         };
-        let lost = second.unwrap().readopt(vec![running]).await.unwrap();
+        let lost = second.unwrap().readopt(Vec::new(), vec![running]).await.unwrap();
         assert_eq!(lost, [(request.container, attachment.ports[0])]);
         assert!(!run("nft list ruleset").contains("8080"));
     });
@@ -501,9 +518,9 @@ fn a_subnet_that_the_host_routes_is_not_taken() {
     on_a_host(|_| async {
         run(&format!("ip route add 172.17.128.0/20 via {OUTSIDE}"));
         let networks = start("t0").await;
-        let network = networks.describe(&TenantName::operator()).await.unwrap();
-        assert_eq!(network.subnet.to_string(), "172.18.0.0/16");
-        assert_eq!(network.gateway, Ipv4Addr::new(172, 18, 0, 1));
+        let network = default_of(&networks, &TenantName::operator()).await;
+        assert_eq!(network.definition.pools[0].subnet.to_string(), "172.18.0.0/16");
+        assert_eq!(gateway_of(&network), Ipv4Addr::new(172, 18, 0, 1));
     });
 }
 
@@ -521,7 +538,10 @@ fn datagrams_of_a_client_that_never_stops_follow_the_port() {
         assert!(!answered());
         for last in [2, 3] {
             let request = AttachRequest {
-                address: Some([172, 17, 0, last].into()),
+                endpoints: vec![EndpointRequest {
+                    ipv4: Some([172, 17, 0, last].into()),
+                    ..on("bridge")
+                }],
                 ..bridged(&[udp(5353, 53)])
             };
             let attachment = networks.attach(&request).await.unwrap();
@@ -547,7 +567,7 @@ fn many_attach_at_once_and_each_has_its_own_address() {
         let all: Vec<_> = all.into_iter().map(Result::unwrap).collect();
         assert_eq!(all[0].ports.len(), 500);
         let mut addresses: Vec<Ipv4Addr> =
-            all.iter().filter(|one| one.endpoint.is_some()).map(address).collect();
+            all.iter().filter(|one| !one.endpoints.is_empty()).map(address).collect();
         addresses.sort();
         addresses.dedup();
         assert_eq!(addresses.len(), 16);
@@ -580,7 +600,7 @@ fn attaching_and_detaching_takes() {
         let settings = tritium_engine::network::NetworkConfig { ready, ..config("t0") };
         let networks = Networks::start(settings, &tokio_util::task::TaskTracker::new()).await;
         let networks = networks.unwrap();
-        networks.readopt(Vec::new()).await.unwrap();
+        networks.readopt(Vec::new(), Vec::new()).await.unwrap();
         let pause: u64 = std::env::var("PAUSE").map_or(10, |text| text.parse().unwrap());
         for (name, request) in [
             ("none", none()),

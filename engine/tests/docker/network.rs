@@ -91,3 +91,95 @@ fn the_default_network_is_called_bridge() {
     let error = engine.fails(125, &["run", "--rm", "--network", "nope", "busybox"]);
     assert!(error.contains("network nope not found"), "{error}");
 }
+
+/// The lines of an interface's addresses, inside.
+fn addresses(engine: &Engine, container: &str) -> String {
+    engine.ok(&["exec", container, "ip", "-o", "addr"])
+}
+
+fn field(engine: &Engine, container: &str, field: &str) -> String {
+    engine.ok(&["inspect", "-f", &format!("{{{{{field}}}}}"), container])
+}
+
+#[test]
+fn a_network_is_made_shown_used_and_removed() {
+    let engine = Engine::with(&["--address-pool", "10.210.0.0/16"]);
+    let id = engine.ok(&["network", "create", "--label", "a=b", "n1"]);
+    assert_eq!(id.len(), 64);
+    assert_eq!(engine.ok(&["network", "ls", "-q", "--no-trunc", "-f", "name=n1"]), id);
+    let shown = engine.ok(&["network", "inspect", "n1"]);
+    let shown: serde_json::Value = serde_json::from_str(&shown).unwrap();
+    let shown = &shown[0];
+    assert_eq!(shown["Driver"], "bridge");
+    assert_eq!(shown["Labels"]["a"], "b");
+    assert_eq!(shown["Options"], serde_json::json!({}));
+    let subnet = shown["IPAM"]["Config"][0]["Subnet"].as_str().unwrap();
+    let taken = engine.fails(1, &["network", "create", "n1"]);
+    assert!(taken.contains("network with name n1 already exists"), "{taken}");
+    let overlap = engine.fails(1, &["network", "create", "--subnet", subnet, "n2"]);
+    assert!(overlap.contains("Pool overlaps with other one on this address space"), "{overlap}");
+    engine.ok(&["run", "-d", "--name", "aa", "--network", "n1", "busybox", "sleep", "1000"]);
+    let address = field(&engine, "aa", ".NetworkSettings.Networks.n1.IPAddress");
+    assert!(addresses(&engine, "aa").contains(&format!("inet {address}/")));
+    let members =
+        engine.ok(&["network", "inspect", "-f", "{{range .Containers}}{{.Name}}{{end}}", "n1"]);
+    assert_eq!(members, "aa");
+    let used = engine.fails(1, &["network", "rm", "n1"]);
+    assert!(used.contains("network n1 has active endpoints (name:\"aa\" id:\""), "{used}");
+    engine.ok(&["rm", "-f", "aa"]);
+    engine.ok(&["network", "rm", "n1"]);
+    assert!(engine.fails(1, &["network", "inspect", "n1"]).contains("network n1 not found"));
+    assert_eq!(
+        engine.on_host(&["ip", "-o", "link", "show", "type", "bridge"]).out.lines().count(),
+        1
+    );
+}
+
+#[test]
+fn a_running_container_joins_networks_and_leaves_them() {
+    let engine = Engine::with(&["--address-pool", "10.211.0.0/16"]);
+    for (name, subnet) in [("n1", "10.1.0.0/24"), ("n2", "10.2.0.0/24")] {
+        engine.ok(&["network", "create", "--subnet", subnet, name]);
+    }
+    engine.ok(&["run", "-d", "--name", "aa", "--network", "n1", "busybox", "sleep", "1000"]);
+    engine.ok(&["network", "connect", "--ip", "10.2.0.7", "--alias", "x", "n2", "aa"]);
+    let twice = engine.fails(1, &["network", "connect", "n2", "aa"]);
+    assert!(twice.contains("endpoint with name aa already exists in network n2"), "{twice}");
+    let seen = addresses(&engine, "aa");
+    assert!(seen.contains("eth0") && seen.contains("inet 10.1.0.2/24"), "{seen}");
+    assert!(seen.contains("eth1") && seen.contains("inet 10.2.0.7/24"), "{seen}");
+    let route = || {
+        let all = engine.ok(&["exec", "aa", "ip", "route"]);
+        all.lines().find(|line| line.starts_with("default")).unwrap_or_default().trim().to_owned()
+    };
+    assert_eq!(route(), "default via 10.1.0.1 dev eth0");
+    let hosts = || engine.ok(&["exec", "aa", "cat", "/etc/hosts"]);
+    assert!(hosts().contains("10.1.0.2\t") && hosts().contains("10.2.0.7\t"), "{}", hosts());
+    engine.ok(&[
+        "run",
+        "--rm",
+        "--cap-add",
+        "NET_RAW",
+        "--network",
+        "n2",
+        "busybox",
+        "ping",
+        "-c1",
+        "-W5",
+        "10.2.0.7",
+    ]);
+    engine.ok(&["network", "disconnect", "n1", "aa"]);
+    let seen = addresses(&engine, "aa");
+    assert!(!seen.contains("10.1.0.2") && seen.contains("10.2.0.7"), "{seen}");
+    assert_eq!(route(), "default via 10.2.0.1 dev eth1");
+    assert!(!hosts().contains("10.1.0.2"), "{}", hosts());
+    let gone = engine.fails(1, &["network", "disconnect", "n1", "aa"]);
+    assert!(gone.contains("is not connected to network n1"), "{gone}");
+    engine.ok(&["network", "connect", "--gw-priority", "1", "n1", "aa"]);
+    assert_eq!(route(), "default via 10.1.0.1 dev eth0");
+    // What was asked holds when it starts again.
+    engine.ok(&["restart", "-t", "0", "aa"]);
+    let seen = addresses(&engine, "aa");
+    assert!(seen.contains("inet 10.1.0.") && seen.contains("inet 10.2.0.7/24"), "{seen}");
+    assert_eq!(route().split(" dev").next(), Some("default via 10.1.0.1"));
+}

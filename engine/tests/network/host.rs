@@ -15,7 +15,10 @@ use std::{
 use tokio_util::task::TaskTracker;
 use tritium_engine::{
     ids::{ContainerId, TenantName, random},
-    network::{AttachRequest, Attachment, Mode, NetworkConfig, Networks, Proto, PublishRequest},
+    network::{
+        AttachRequest, Attachment, DEFAULT, EndpointRequest, NetworkConfig, Networks, Proto,
+        PublishRequest,
+    },
 };
 
 /// The host's address on the cable, and the outside's.
@@ -137,7 +140,7 @@ pub fn config(bridge: &str) -> NetworkConfig {
 
 pub async fn start(bridge: &str) -> Networks {
     let networks = Networks::start(config(bridge), &TaskTracker::new()).await.unwrap();
-    assert_eq!(networks.readopt(Vec::new()).await.unwrap(), []);
+    assert_eq!(networks.readopt(Vec::new(), Vec::new()).await.unwrap(), []);
     networks
 }
 
@@ -150,11 +153,13 @@ pub fn bridged(ports: &[PublishRequest]) -> AttachRequest {
     AttachRequest {
         container: container(),
         tenant: TenantName::operator(),
-        mode: Mode::Bridge,
-        mac: None,
+        endpoints: vec![on(DEFAULT)],
         ports: ports.to_vec(),
-        address: None,
     }
+}
+
+pub fn on(network: &str) -> EndpointRequest {
+    EndpointRequest { network: network.into(), ..EndpointRequest::default() }
 }
 
 pub fn tcp(host_port: u16, container_port: u16) -> PublishRequest {
@@ -171,7 +176,7 @@ pub fn udp(host_port: u16, container_port: u16) -> PublishRequest {
 }
 
 pub fn address(attachment: &Attachment) -> Ipv4Addr {
-    attachment.endpoint.as_ref().unwrap().address
+    attachment.endpoints[0].address.unwrap()
 }
 
 /// Answers one TCP connection after the other with the caller's address.
