@@ -37,6 +37,7 @@ use tokio_util::task::TaskTracker;
 mod bridge;
 mod conntrack;
 mod definition;
+pub mod dns;
 mod error;
 pub mod files;
 mod firewall;
