@@ -122,11 +122,9 @@ impl Driver {
     fn note_network(&mut self, network: Option<&Network>) -> Result<(), Error> {
         let Some(network) = network else { return Ok(()) };
         self.record.published.clone_from(&network.ports);
-        if !network.endpoints.is_empty() {
-            let netns = network.netns.try_clone();
-            self.netns =
-                Some(netns.map_err(|error| Error::internal("cannot copy a descriptor", error))?);
-        }
+        let netns = network.netns.try_clone();
+        self.netns =
+            Some(netns.map_err(|error| Error::internal("cannot copy a descriptor", error))?);
         for endpoint in &network.endpoints {
             let record = self.record.endpoints.entry(endpoint.network.clone()).or_default();
             record.network_id = Some(endpoint.network_id);

@@ -36,6 +36,10 @@ pub(super) fn wanted(record: &Record) -> Result<Vec<EndpointRequest>, Error> {
     if record.config.network_disabled == Some(true) {
         return Ok(Vec::new());
     }
+    if record.endpoints.is_empty() && !is_bare(&record.host.network_mode) {
+        // It was taken from all of them; as in Docker, it begins anew.
+        return Ok(vec![request(&record.host.network_mode, &EndpointSettings::default())?]);
+    }
     let mut all: Vec<_> = record.endpoints.iter().filter(|(name, _)| !is_bare(name)).collect();
     all.sort_by_key(|(_, endpoint)| !endpoint.first);
     let own_mac = record.config.mac_address.as_deref().unwrap_or_default();
@@ -82,11 +86,14 @@ pub fn link_parts(link: &str) -> (&str, &str) {
 /// A failure of the networks while a container starts, as Docker says it.
 pub(super) fn while_starting(name: &str, error: network::Error) -> Error {
     use network::Error as Network;
-    let about = match &error {
-        Network::PortAllocated { .. } | Network::RangeTaken { .. } | Network::Bind { .. } => {
-            format!("driver failed programming external connectivity on endpoint {name}: ")
-        }
-        _ => String::new(),
+    let of_ports = matches!(
+        error,
+        Network::PortAllocated { .. } | Network::RangeTaken { .. } | Network::Bind { .. }
+    );
+    let about = if of_ports {
+        format!("driver failed programming external connectivity on endpoint {name}: ")
+    } else {
+        String::new()
     };
     let said = format!("failed to set up container networking: {about}{error}");
     match Error::from(error) {
@@ -95,7 +102,11 @@ pub(super) fn while_starting(name: &str, error: network::Error) -> Error {
         Error::Invalid(_) => Error::Invalid(said),
         Error::Denied(_) => Error::Denied(said),
         Error::Internal { source, .. } => Error::Internal { doing: said, source },
-        other => other,
+        other @ (Error::NotModified
+        | Error::Unauthorized(_)
+        | Error::Unsupported(_)
+        | Error::Unavailable(_)
+        | Error::NotStarted { .. }) => other,
     }
 }
 
@@ -105,23 +116,21 @@ impl Driver {
         let Joining { id, name, asked } = joining;
         self.check_join()?;
         let known = self.record.endpoints.contains_key(&name);
-        let Some(netns) = self.netns.as_ref().filter(|_| self.record.state.is_up()) else {
+        if !self.record.state.is_up() {
             if !known {
                 let endpoint =
                     EndpointRecord { asked, network_id: Some(id), ..EndpointRecord::default() };
                 self.record.endpoints.insert(name, endpoint);
             }
             return self.save_networks().await;
-        };
+        }
         if known {
             return Err(Error::Denied(format!(
                 "endpoint with name {} already exists in network {name}",
                 self.record.name
             )));
         }
-        let netns = netns
-            .try_clone()
-            .map_err(|error| Error::internal("cannot copy a descriptor", error))?;
+        let netns = self.copy_netns()?;
         let record = &self.record;
         let ports = super::ports::publish(&record.config, &record.host)?;
         let request = EndpointRequest { network: id.to_string(), ..request(&name, &asked)? };
@@ -218,17 +227,18 @@ impl Driver {
     }
 
     async fn part(&mut self, name: &str, endpoint: &Endpoint) -> Result<(), Error> {
-        if let Some(netns) = &self.netns {
-            let netns = netns
-                .try_clone()
-                .map_err(|error| Error::internal("cannot copy a descriptor", error))?;
-            let (id, network) = (self.record.id, endpoint.network_id);
-            self.record.published = self.tools.networks.disconnect(id, network, netns).await?;
-        }
+        let (id, network, netns) = (self.record.id, endpoint.network_id, self.copy_netns()?);
+        self.record.published = self.tools.networks.disconnect(id, network, netns).await?;
         self.release(endpoint);
         self.record.endpoints.remove(name);
         self.publish();
         Ok(())
+    }
+
+    fn copy_netns(&self) -> Result<OwnedFd, Error> {
+        let doing = "cannot reach the container's network namespace";
+        let netns = self.netns.as_ref().ok_or_else(|| Error::internal(doing, "it is not held"))?;
+        netns.try_clone().map_err(|error| Error::internal(doing, error))
     }
 
     async fn save_networks(&mut self) -> Result<(), Error> {
@@ -258,9 +268,8 @@ impl Driver {
 
     /// The namespace of a container that was found running.
     pub(super) fn find_netns(&mut self, pid: i32) {
-        if self.record.endpoints.values().all(|it| it.endpoint.is_none())
-            && self.record.host.network_mode != DEFAULT
-        {
+        let mode = self.record.host.network_mode.as_str();
+        if mode == "host" || mode.starts_with("container:") {
             return;
         }
         match File::open(format!("/proc/{pid}/ns/net")) {

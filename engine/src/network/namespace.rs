@@ -112,7 +112,7 @@ impl Maker {
         without_ipv6("eth0")?;
         let index = inside.find("eth0")?.ok_or(io::ErrorKind::NotFound)?.index;
         inside.set_up(index)?;
-        self.settle(&host_interface)?;
+        self.settle(&host_interface, bridge)?;
         Ok(Veth { index, host_interface })
     }
 
@@ -158,7 +158,7 @@ impl Maker {
             let index = inside.find(plan.inside)?.ok_or(io::ErrorKind::NotFound)?.index;
             inside.add_addresses(index, plan.nets)?;
             inside.set_up(index)?;
-            maker.settle(&host_interface)
+            maker.settle(&host_interface, plan.bridge)
         });
         match plugged {
             Ok(()) => Ok(host_interface),
@@ -171,17 +171,20 @@ impl Maker {
     }
 
     /// Waits until the bridge has noticed that the other end is up, or the
-    /// container's first packets would be lost. Looking makes it notice, since
+    /// container's first packets would be lost; and, on its first port, that it
+    /// has itself come up, or the host's first packets would be. Looking makes it notice, since
     /// Linux 6.8 (`linkwatch_sync_dev` in net/core/link_watch.c); before, it
     /// does by itself after milliseconds, at most a second.
-    fn settle(&mut self, host_interface: &str) -> io::Result<()> {
+    fn settle(&mut self, host_interface: &str, bridge: u32) -> io::Result<()> {
         let end = Instant::now() + Duration::from_millis(1200);
-        while !self.host.find(host_interface)?.ok_or(io::ErrorKind::NotFound)?.is_forwarding
-            && Instant::now() < end
-        {
+        loop {
+            let port = self.host.find(host_interface)?.ok_or(io::ErrorKind::NotFound)?;
+            let bridge = self.host.at(bridge)?.ok_or(io::ErrorKind::NotFound)?;
+            if (port.is_forwarding && bridge.is_up) || Instant::now() >= end {
+                return Ok(());
+            }
             thread::sleep(Duration::from_millis(1));
         }
-        Ok(())
     }
 
     /// Removes the host's end of a veth, and with it the other end.
@@ -207,7 +210,7 @@ fn veth_name() -> String {
 /// With the addresses that we give it only, and without waiting whether others
 /// have them.
 pub(super) fn with_ipv6(interface: &str) -> io::Result<()> {
-    for (name, value) in [("disable_ipv6", "0"), ("accept_ra", "0"), ("dad_transmits", "0")] {
+    for (name, value) in [("disable_ipv6", "0"), ("accept_ra", "0"), ("accept_dad", "0")] {
         set_sysctl(&format!("net/ipv6/conf/{interface}/{name}"), value)?;
     }
     Ok(())

@@ -61,7 +61,12 @@ impl Found {
             tenant: record.tenant.clone(),
             endpoints,
             // They were understood when the container was made.
-            wanted: ports::publish(&record.config, &record.host).unwrap_or_default(),
+            wanted: ports::publish(&record.config, &record.host)
+                .inspect_err(|error| {
+                    let container = record.id;
+                    tracing::error!(%container, error = %chain(error), "cannot read its ports");
+                })
+                .unwrap_or_default(),
             ports: record.published.clone(),
         })
     }
