@@ -7,11 +7,11 @@
 use super::{EndpointRecord, driver::Driver, networking, state::Event};
 use crate::{
     error::Error,
-    network::{AttachRequest, Attachment as Network},
+    network::{AttachRequest, Attachment as Network, Endpoint},
     runtime::{self, Job, NetworkNamespace, Prepared},
 };
 use std::sync::Arc;
-use tritium_probes::{Admission, Device, DeviceKind, DevicePolicy};
+use tritium_probes::{Admission, Device, DeviceKind, DevicePolicy, Interface};
 
 impl Driver {
     /// Starts the container, whatever it did before.
@@ -82,11 +82,6 @@ impl Driver {
         self.unwatch();
         if let Some(cgroup) = self.admitted.take() {
             self.report("cannot dismiss from the guard", self.tools.probes.guard().dismiss(cgroup));
-        }
-        for EndpointRecord { endpoint, .. } in self.record.endpoints.values() {
-            if let Some(endpoint) = endpoint {
-                self.release(endpoint);
-            }
         }
         self.netns = None;
         let detached = self.tools.networks.detach(id).await;
@@ -217,6 +212,16 @@ impl Joined {
             (_, Some(network)) => NetworkNamespace::Given(network.netns),
             (JoinedNetwork::Host | JoinedNetwork::Own, None) => NetworkNamespace::Host,
         }
+    }
+}
+
+/// An endpoint as the guard knows it.
+#[must_use]
+pub fn interface(endpoint: &Endpoint) -> Interface {
+    Interface {
+        host_name: endpoint.host_interface.clone(),
+        mac: endpoint.mac.0,
+        addresses: endpoint.addresses().collect(),
     }
 }
 

@@ -4,7 +4,7 @@
 //! Whatever follows from having an address (the guard, names) hangs on
 //! [`Driver::claim`] and [`Driver::release`], one call per endpoint.
 
-use super::{EndpointRecord, Record, driver::Driver};
+use super::{EndpointRecord, Record, bring_up::interface, driver::Driver};
 use crate::{
     error::Error,
     events::{self, Event},
@@ -247,23 +247,19 @@ impl Driver {
         Ok(())
     }
 
-    /// Tells everybody whom it concerns that these addresses are the container's.
+    /// Tells everybody whom it concerns that this interface and its addresses
+    /// are the container's.
     pub(super) fn claim(&self, endpoint: &Endpoint) -> Result<(), Error> {
-        let guard = self.tools.probes.guard();
-        for address in endpoint.addresses() {
-            guard
-                .claim_address(address, self.record.tenant.as_str())
-                .map_err(|error| Error::internal("cannot put the guard in force", error))?;
-        }
-        Ok(())
+        let Some(cgroup) = self.admitted else { return Ok(()) };
+        let bound = self.tools.probes.guard().bind(cgroup, &interface(endpoint));
+        bound.map_err(|error| Error::internal("cannot put the guard in force", error))
     }
 
-    /// And that they are not any more.
-    pub(super) fn release(&self, endpoint: &Endpoint) {
-        for address in endpoint.addresses() {
-            let released = self.tools.probes.guard().release_address(address);
-            self.report("cannot release an address", released);
-        }
+    /// And that they are not any more. (When it ends, `dismiss` says so of all.)
+    fn release(&self, endpoint: &Endpoint) {
+        let Some(cgroup) = self.admitted else { return };
+        let released = self.tools.probes.guard().unbind(cgroup, &interface(endpoint));
+        self.report("cannot release an interface", released);
     }
 
     /// The namespace of a container that was found running.

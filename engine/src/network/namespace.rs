@@ -24,6 +24,7 @@ use std::{
 };
 use tokio::sync::oneshot;
 use tracing::warn;
+use tritium_probes::Guard;
 
 /// Loopback's index in every network namespace (`LOOPBACK_IFINDEX`).
 const LOOPBACK: u32 = 1;
@@ -65,12 +66,14 @@ pub(super) struct Maker {
     home: OwnedFd,
     host: Rtnl,
     conntrack: Conntrack,
+    guard: Guard,
 }
 
 impl Maker {
     /// For the calling thread, whose network namespace is the host's.
-    pub(super) fn new() -> io::Result<Self> {
-        Ok(Self { home: own_namespace()?, host: Rtnl::open()?, conntrack: Conntrack::open()? })
+    pub(super) fn new(guard: Guard) -> io::Result<Self> {
+        let (home, host, conntrack) = (own_namespace()?, Rtnl::open()?, Conntrack::open()?);
+        Ok(Self { home, host, conntrack, guard })
     }
 
     /// A namespace; with the index of a bridge, one that is plugged into it.
@@ -109,6 +112,8 @@ impl Maker {
             isolated: false,
         };
         self.host.add_veth(&plan, netns.as_fd())?;
+        // Before anybody is in there who could send.
+        self.guard.fence(&host_interface).map_err(io::Error::other)?;
         without_ipv6("eth0")?;
         let index = inside.find("eth0")?.ok_or(io::ErrorKind::NotFound)?.index;
         inside.set_up(index)?;
@@ -150,6 +155,8 @@ impl Maker {
         };
         let plugged = self.within(netns, |maker, inside| {
             maker.host.add_veth(&veth, netns)?;
+            // Before anything can come out of it.
+            maker.guard.fence(&host_interface).map_err(io::Error::other)?;
             if plan.nets.iter().any(|net| net.addr().is_ipv6()) {
                 with_ipv6(plan.inside)?;
             } else {
