@@ -228,8 +228,15 @@ impl Driver {
 
     async fn part(&mut self, name: &str, endpoint: &Endpoint) -> Result<(), Error> {
         let (id, network, netns) = (self.record.id, endpoint.network_id, self.copy_netns()?);
-        self.record.published = self.tools.networks.disconnect(id, network, netns).await?;
+        // First, as it goes by the interface, which is gone afterwards.
         self.release(endpoint);
+        match self.tools.networks.disconnect(id, network, netns).await {
+            Ok(ports) => self.record.published = ports,
+            Err(error) => {
+                self.claim(endpoint)?;
+                return Err(error.into());
+            }
+        }
         self.record.endpoints.remove(name);
         self.publish();
         Ok(())
