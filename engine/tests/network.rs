@@ -238,7 +238,7 @@ fn a_port_that_the_host_uses_is_refused() {
         assert!(refused.ends_with("cannot assign requested address"), "{refused}");
         let v6 = PublishRequest { host_ip: Some("::".parse().unwrap()), ..tcp(1, 1) };
         let refused = networks.attach(&bridged(&[v6])).await.unwrap_err();
-        assert!(matches!(refused, tritium_engine::network::Error::NoIpv6(_)), "{refused}");
+        assert!(matches!(refused, Error::NoIpv6(_)), "{refused}");
         // Nor is an address lost.
         let request = bridged(&[]);
         while address(&networks.attach(&request).await.unwrap()).octets()[3] != 2 {
@@ -518,7 +518,7 @@ fn a_foreign_interface_of_the_bridges_name_is_left_alone() {
     on_a_host(|_| async {
         run("ip link add t0 type bridge");
         let refused = Networks::start(config("t0"), &tokio_util::task::TaskTracker::new()).await;
-        assert!(matches!(refused, Err(tritium_engine::network::Error::ForeignInterface(_))));
+        assert!(matches!(refused, Err(Error::ForeignInterface(_))));
         run("ip link show t0");
     });
 }

@@ -245,7 +245,8 @@ impl Owner {
         endpoints: Vec<Endpoint>,
     ) -> Result<Vec<Published>, Error> {
         let target = self.target(&endpoints);
-        let others = self.attached.iter().filter(|(other, _)| **other != container);
+        let wants = self.attached.get(&container).is_some_and(|it| !it.wanted.is_empty());
+        let others = self.attached.iter().filter(|(other, _)| wants && **other != container);
         let taken: Vec<Published> =
             others.flat_map(|(_, attached)| &attached.held.ports).copied().collect();
         let Some(attached) = self.attached.get_mut(&container) else { return Ok(Vec::new()) };
