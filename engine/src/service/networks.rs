@@ -253,6 +253,7 @@ impl Scope {
                 ));
             }
         }
+        endpoints::check_built(asked)?;
         endpoints::check(&definition, asked).map_err(Error::Invalid)?;
         Ok(definition)
     }
