@@ -11,6 +11,7 @@
 
 mod cases;
 mod description;
+mod differs;
 #[path = "../docker/engine.rs"]
 #[expect(dead_code, reason = "the other tests use more of it")]
 mod engine;

@@ -78,7 +78,7 @@ impl<'a> Scene<'a> {
     }
 
     fn note(&self, said: Said) -> Said {
-        if said.err.contains("is not built yet") {
+        if said.err.contains("not built yet") {
             self.unbuilt.set(true);
         }
         said
@@ -118,6 +118,10 @@ impl<'a> Scene<'a> {
         let open = request.send(&self.host.socket).unwrap_or_else(|error| {
             panic!("{} {}: {error}", request.method, request.path);
         });
+        // Of what it has not at all, an engine says 501 and nothing else.
+        if open.head.status == 501 {
+            self.unbuilt.set(true);
+        }
         if let Some(operation) = description().operation(request.method, request.path) {
             let mut asked = self.host.asked.lock().unwrap();
             asked.entry(operation.id.clone()).or_default().push(open.head.status);
@@ -136,9 +140,6 @@ impl<'a> Scene<'a> {
             panic!("{} {}: {error} after {:?}", request.method, request.path, text(&body));
         }
         let answer = Answer { head: open.head, body };
-        if answer.head.status == 501 && text(&answer.body).contains("is not built yet") {
-            self.unbuilt.set(true);
-        }
         self.hold_against_description(request, &answer);
         answer
     }

@@ -19,6 +19,7 @@ fn word(outcome: &Outcome) -> &'static str {
     match outcome {
         Outcome::Passed => "ok",
         Outcome::Unbuilt => "not built",
+        Outcome::Differs(_) => "differs",
         Outcome::Failed(_) => "FAILED",
     }
 }
@@ -30,13 +31,44 @@ fn outcomes<'a>(column: &'a Column, area: Option<&str>) -> Vec<&'a Outcome> {
     column.results.iter().filter(here).map(|(_, outcome, _)| outcome).collect()
 }
 
-/// Passed, not built, failed.
-fn counts(results: &[&Outcome]) -> (usize, usize, usize) {
-    results.iter().fold((0, 0, 0), |(passed, unbuilt, failed), outcome| match outcome {
-        Outcome::Passed => (passed + 1, unbuilt, failed),
-        Outcome::Unbuilt => (passed, unbuilt + 1, failed),
-        Outcome::Failed(_) => (passed, unbuilt, failed + 1),
-    })
+/// How many cases came out how.
+#[derive(Debug, Default)]
+struct Counts {
+    passed: usize,
+    unbuilt: usize,
+    differs: usize,
+    failed: usize,
+}
+
+fn counts(outcomes: &[&Outcome]) -> Counts {
+    let mut counts = Counts::default();
+    for outcome in outcomes {
+        *match outcome {
+            Outcome::Passed => &mut counts.passed,
+            Outcome::Unbuilt => &mut counts.unbuilt,
+            Outcome::Differs(_) => &mut counts.differs,
+            Outcome::Failed(_) => &mut counts.failed,
+        } += 1;
+    }
+    counts
+}
+
+/// The last word on an engine.
+fn closing(column: &Column) -> String {
+    let Column { name, asked, took, left, .. } = column;
+    let Counts { passed, unbuilt, differs, failed } = counts(&outcomes(column, None));
+    let mut out = String::new();
+    if !left.is_empty() {
+        writeln!(out, "\n{name}: left behind: {left:?}").unwrap();
+    }
+    let took = took.as_secs();
+    write!(
+        out,
+        "\n{name}: {passed} passed, {failed} failed, {differs} differ, {unbuilt} not built; {asked} \
+         of 107 operations asked for, {took} s"
+    )
+    .unwrap();
+    out
 }
 
 pub(crate) fn print(columns: &[Column]) {
@@ -53,24 +85,21 @@ pub(crate) fn print(columns: &[Column]) {
     }
     for column in columns {
         for (case, outcome, _) in &column.results {
-            if let Outcome::Failed(why) = outcome {
-                let why: String = why.chars().take(1000).collect();
-                write!(out, "\n{} failed at {}:\n{why}\n", case.full_name(), column.name).unwrap();
+            let (name, engine) = (case.full_name(), &column.name);
+            match outcome {
+                Outcome::Failed(why) => {
+                    let why: String = why.chars().take(1000).collect();
+                    write!(out, "\n{name} failed at {engine}:\n{why}\n").unwrap();
+                }
+                Outcome::Differs(why) => {
+                    write!(out, "\n{name} differs at {engine}: {why}\n").unwrap();
+                }
+                Outcome::Passed | Outcome::Unbuilt => {}
             }
         }
     }
     for column in columns {
-        let (passed, unbuilt, failed) = counts(&outcomes(column, None));
-        let (name, asked, took) = (&column.name, column.asked, column.took.as_secs());
-        if !column.left.is_empty() {
-            writeln!(out, "\n{name}: left behind: {:?}", column.left).unwrap();
-        }
-        write!(
-            out,
-            "\n{name}: {passed} passed, {failed} failed, {unbuilt} not built; {asked} of 107 \
-             operations asked for, {took} s"
-        )
-        .unwrap();
+        out.push_str(&closing(column));
     }
     say(&out);
 }
@@ -87,14 +116,14 @@ pub(crate) fn markdown(columns: &[Column]) -> String {
     out.push_str(&"---|".repeat(columns.len()));
     for area in areas {
         let row = cells(&|column| {
-            let (passed, unbuilt, failed) = counts(&outcomes(column, Some(area)));
-            format!("{passed} of {}", passed + unbuilt + failed)
+            let outcomes = outcomes(column, Some(area));
+            format!("{} of {}", counts(&outcomes).passed, outcomes.len())
         });
         write!(out, "\n| {area} |{row}").unwrap();
     }
     let all = cells(&|column| {
-        let (passed, unbuilt, failed) = counts(&outcomes(column, None));
-        format!("**{passed} of {}**", passed + unbuilt + failed)
+        let outcomes = outcomes(column, None);
+        format!("**{} of {}**", counts(&outcomes).passed, outcomes.len())
     });
     write!(out, "\n| **all** |{all}\n").unwrap();
     out

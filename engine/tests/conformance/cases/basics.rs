@@ -53,7 +53,7 @@ fn every_answer_names_the_server_and_its_newest_version(s: &Scene<'_>) {
     for path in ["/version", "/containers/nobody/json", "/v1.30/info"] {
         let answer = s.get(path);
         let server = answer.head.header("Server").unwrap_or_default().to_owned();
-        assert!(server.starts_with("Docker/") && server.ends_with(" (linux)"), "{server}");
+        assert!(server.contains('/') && server.ends_with(" (linux)"), "{server}");
         assert_eq!(answer.head.header("Api-Version"), Some("1.51"), "{path}");
         assert_eq!(answer.head.header("Ostype"), Some("linux"), "{path}");
         assert_eq!(answer.head.header("Content-Type"), Some("application/json"), "{path}");

@@ -71,8 +71,7 @@ fn a_dockerfile_is_built_step_by_step(s: &Scene<'_>) {
 }
 
 fn files_of_the_context_are_copied(s: &Scene<'_>) {
-    let file =
-        b"FROM busybox\nWORKDIR /w\nCOPY a sub/ ./\nCOPY --chown=nobody:nogroup a /b\n";
+    let file = b"FROM busybox\nWORKDIR /w\nCOPY a sub/ ./\nCOPY --chown=nobody:nogroup a /b\n";
     built(s, "i", &[("Dockerfile", file), ("a", b"1"), ("sub/c", b"2")]);
     assert_eq!(output(s, "i", &["sh", "-c", "cat a c; stat -c '%U %a' /b"]), "12nobody 644");
 }

@@ -92,7 +92,7 @@ fn containers_are_filtered_by_what_they_are_made_of(s: &Scene<'_>) {
     s.create("other", json!({ "Image": image, "Cmd": ["x"] }));
     let ports = json!({ "8123/tcp": [{ "HostIp": "127.0.0.1", "HostPort": "18435" }] });
     let config = json!({
-        "Cmd": ["sleep", "1000"], "ExposedPorts": { "7123/udp": {} },
+        "Cmd": ["sleep", "1000"], "ExposedPorts": { "7123/udp": {}, "8123/tcp": {} },
         "HostConfig": { "PortBindings": ports, "Binds": ["/tmp:/in"] },
     });
     let id = s.create("port", config);

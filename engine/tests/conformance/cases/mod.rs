@@ -23,7 +23,7 @@ use crate::scene::Scene;
 pub(crate) struct Case {
     pub(crate) area: &'static str,
     /// The function's name.
-    name: &'static str,
+    pub(crate) name: &'static str,
     pub(crate) run: fn(&Scene<'_>),
     /// It looks at, or changes, what other cases make.
     pub(crate) alone: bool,

@@ -318,7 +318,8 @@ fn a_subpath_of_a_volume_is_mounted(s: &Scene<'_>) {
     for path in ["none", "../..", "out/etc"] {
         let sub = format!("type=volume,source={},target=/s,volume-subpath={path}", s.name("v"));
         let (name, mount) = (s.name("c"), ["--mount", &sub]);
-        let said = s.said(&[&["run", "--rm", "--name", &name], &mount[..], &["busybox", "true"]].concat());
+        let said =
+            s.said(&[&["run", "--rm", "--name", &name], &mount[..], &["busybox", "true"]].concat());
         assert!((125..=127).contains(&said.code), "{path}: {said:?}");
     }
 }
