@@ -5,7 +5,7 @@
 //! overtake it.
 
 use super::{
-    AttachOptions, Attachment, EndpointRecord, Handle, Record, Snapshot, State, Update,
+    AttachOptions, Attachment, EndpointRecord, Handle, Joining, Record, Snapshot, State, Update,
     WaitOutcome, attach::Waiting, handle::Inner, restart::Backoff, state::Event, tools::Tools,
 };
 use crate::{
@@ -15,7 +15,7 @@ use crate::{
     signal,
     storage::Upper,
 };
-use std::{sync::Arc, time::Duration};
+use std::{os::fd::OwnedFd, sync::Arc, time::Duration};
 use tokio::{
     sync::{broadcast, mpsc, oneshot, watch},
     time::{Instant, sleep_until},
@@ -29,48 +29,18 @@ pub(super) type Done<T> = oneshot::Sender<Result<T, Error>>;
 
 /// What others ask of a container.
 pub(super) enum Request {
-    Start {
-        done: Done<()>,
-    },
-    Stop {
-        signal: Option<i32>,
-        timeout: Option<i64>,
-        restart: bool,
-        done: Done<()>,
-    },
-    Kill {
-        signal: i32,
-        done: Done<()>,
-    },
-    Freeze {
-        freeze: bool,
-        done: Done<()>,
-    },
-    Remove {
-        force: bool,
-        called: String,
-        done: Done<()>,
-    },
-    Rename {
-        name: String,
-        done: Done<()>,
-    },
-    Update {
-        change: Box<Update>,
-        done: Done<()>,
-    },
-    Attach {
-        options: AttachOptions,
-        done: Done<Attachment>,
-    },
-    /// A build is through with it, and leaves it to the user.
-    Keep {
-        done: Done<()>,
-    },
-    /// A build takes what it has written, and it is gone.
-    Surrender {
-        done: Done<Upper>,
-    },
+    Start { done: Done<()> },
+    Stop { signal: Option<i32>, timeout: Option<i64>, restart: bool, done: Done<()> },
+    Kill { signal: i32, done: Done<()> },
+    Freeze { freeze: bool, done: Done<()> },
+    Remove { force: bool, called: String, done: Done<()> },
+    Rename { name: String, done: Done<()> },
+    Update { change: Box<Update>, done: Done<()> },
+    Attach { options: AttachOptions, done: Done<Attachment> },
+    Join { joining: Box<Joining>, done: Done<()> },
+    Part { network: String, done: Done<()> },
+    Keep { done: Done<()> },
+    Surrender { done: Done<Upper> },
 }
 
 /// Somebody waits for the container to end.
@@ -97,6 +67,8 @@ pub(super) struct Driver {
     pub(super) running_seen: watch::Sender<Option<Running>>,
     /// The probes hold one watch for the label `tritium.trace=syscalls`.
     pub(super) traced: Option<u64>,
+    /// Its network namespace, while it is on networks that we connect.
+    pub(super) netns: Option<OwnedFd>,
     /// Its control group, while the guard knows it.
     pub(super) admitted: Option<u64>,
     seen: watch::Sender<Arc<Snapshot>>,
@@ -136,6 +108,7 @@ pub fn adopt(record: Record, running: Option<Running>, tools: &Tools) -> Handle 
         exits,
         running_seen,
         traced: None,
+        netns: None,
         admitted: None,
         seen,
         requests,
@@ -153,8 +126,10 @@ impl Driver {
     async fn drive(mut self) {
         if let Some(running) = &self.running {
             let cgroup = running.cgroup_id();
+            let pid = running.pid();
             self.admitted = Some(cgroup);
             self.watch_if_asked(cgroup);
+            self.find_netns(pid);
         }
         let stopping = self.tools.stopping.clone();
         loop {
@@ -233,6 +208,14 @@ impl Driver {
             }
             Request::Attach { options, done } => {
                 let outcome = self.attach(options).await;
+                answer(done, outcome);
+            }
+            Request::Join { joining, done } => {
+                let outcome = self.join(*joining).await;
+                answer(done, outcome);
+            }
+            Request::Part { network, done } => {
+                let outcome = self.part_asked(&network).await;
                 answer(done, outcome);
             }
             Request::Remove { force, called, done } => {
@@ -427,6 +410,7 @@ impl Driver {
         };
         self.running = None;
         self.running_seen.send_replace(None);
+        self.announce_networks("disconnect");
         self.take_down().await;
         self.step(Event::Exited { code: exit.code, oom_killed: exit.oom_killed, at: exit.at });
         if exit.oom_killed {
