@@ -109,7 +109,8 @@ impl Scope {
     ) -> Result<ContainerId, Error> {
         let scope = self.clone();
         let made = self.engine.tools.tracker.spawn(async move {
-            let plan = create::plan(&scope.tenant, request, String::new(), &image)?;
+            let networks = scope.networks_named(&request).await?;
+            let plan = create::plan(&scope.tenant, request, String::new(), &image, &networks)?;
             let create::Plan { mut record, .. } = plan;
             record.build = true;
             record.mounts.extend(script);
