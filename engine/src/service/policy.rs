@@ -43,6 +43,18 @@ pub(super) fn allow(tenant: &TenantName, host: &HostConfig) -> Result<(), Error>
     }
 }
 
+/// The same for one more process in a container.
+///
+/// # Errors
+/// `Denied`: it would have rights that its container may not have.
+pub(super) fn allow_exec(tenant: &TenantName, privileged: bool) -> Result<(), Error> {
+    if privileged && !tenant.is_operator() {
+        let what = "exec --privileged";
+        return Err(Error::Denied(format!("tenant {tenant} may not use {what}")));
+    }
+    Ok(())
+}
+
 /// Refuses networks that take what is the host's.
 ///
 /// # Errors
