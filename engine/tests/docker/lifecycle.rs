@@ -227,7 +227,7 @@ fn limits_are_changed_while_it_runs_and_conflicts_are_refused() {
         (r#"{"RestartPolicy":{"Name":"bla"}}"#, "unknown policy 'bla'"),
         (r#"{"CpuPeriod":100000}"#, "CPU Period cannot be updated as NanoCPUs"),
         (r#"{"Memory":1}"#, "Minimum memory limit allowed is 6MB"),
-        (r#"{"CpusetCpus":"9999"}"#, "Requested CPUs are not available"),
+        (r#"{"CpusetCpus":"4000"}"#, "Requested CPUs are not available"),
     ] {
         let (status, answer) = engine.api("POST", "/containers/one/update", body);
         assert!((400..500).contains(&status) && answer.contains(words), "{status} {answer}");
