@@ -27,6 +27,7 @@
 pub mod archive;
 pub mod atomic;
 mod blobs;
+mod changes;
 mod draft;
 mod error;
 mod layers;
@@ -59,6 +60,7 @@ use trash::Trash;
 use writer::Writer;
 
 pub use blobs::{Blob, BlobWriter};
+pub use changes::{ChangeKind, FileChange, changes};
 pub use draft::{Draft, Upper};
 pub use error::StoreError;
 pub use layers::{MOST as MOST_LAYERS, Pin, Staged};
