@@ -913,6 +913,14 @@ fn a_network_that_cannot_be_made_or_joined_leaves_nothing() {
         assert_eq!(networks.attach(&foreign).await.unwrap_err().to_string(), "network n not found");
         let attached = networks.attach(&on_all(&["n"], &[])).await.unwrap();
         assert_eq!(attached.endpoints[0].address, Some([10, 7, 0, 2].into()));
+        // A chosen address is had again at once by a container that restarts.
+        let chosen = EndpointRequest { ipv4: Some([10, 7, 0, 99].into()), ..on("n") };
+        let request = AttachRequest { endpoints: vec![chosen], ..bridged(&[]) };
+        for _ in 0..10 {
+            let attachment = networks.attach(&request).await.unwrap();
+            networks.detach(request.container).await.unwrap();
+            drop(attachment);
+        }
         assert!(matches!(networks.retire(made.id).await, Err(Error::Active { .. })));
     });
 }

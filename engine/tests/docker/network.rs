@@ -280,7 +280,7 @@ fn a_linked_container_is_known_by_its_alias_and_events_tell_of_networks() {
     let hosts =
         engine.ok(&[&["run", "--rm"], &host[..], &["busybox", "cat", "/etc/hosts"]].concat());
     let gateway = field(&engine, "dbc", ".NetworkSettings.Gateway");
-    assert!(hosts.contains(&format!("{gateway}\tme\n")), "{hosts}");
+    assert!(hosts.contains(&format!("{gateway}\tme")), "{hosts}");
     let error = engine.fails(125, &["run", "--rm", "--link", "nope:db", "busybox", "true"]);
     assert!(error.contains("could not get container for nope: No such container: nope"), "{error}");
     let id = engine.ok(&["network", "create", "--label", "keep=no", "n1"]);
