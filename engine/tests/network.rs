@@ -869,6 +869,7 @@ fn ports_and_the_way_out_follow_the_networks_that_a_container_is_on() {
 fn a_network_that_cannot_be_made_or_joined_leaves_nothing() {
     on_a_host(|_| async {
         let networks = start("t0").await;
+        until("two wait ready, with the bridge, the cable and lo", || inventory().links.len() == 5);
         let before = inventory();
         let subnet = &["10.7.0.0/24"];
         run("ip link add taken type bridge");
