@@ -116,8 +116,7 @@ async fn build(
         let port = port.host_port;
         tracing::warn!(%container, port, "somebody else took its port: no longer published");
     }
-    let images = Images::open(store.clone(), tracker.clone()).await?;
-    let builder = Builder::open(store.clone(), images.clone(), tracker.clone()).await?;
+    let (images, builder) = open_images(&store, tracker).await?;
     let tenants = Tenants::open(store.clone()).await?;
     let tools = Tools {
         runtime,
@@ -139,6 +138,13 @@ async fn build(
         started: jiff::Timestamp::now(),
     };
     Ok(Engine::new(tools, (images, builder), tenants, about))
+}
+
+/// Images, and what makes them.
+async fn open_images(store: &Store, tracker: &TaskTracker) -> anyhow::Result<(Images, Builder)> {
+    let images = Images::open(store.clone(), tracker.clone()).await?;
+    let builder = Builder::open(store.clone(), images.clone(), tracker.clone()).await?;
+    Ok((images, builder))
 }
 
 /// Beside this very program, unless told otherwise.
