@@ -9,7 +9,7 @@ use crate::{
     events::Events,
     ids::{self, TenantName},
     image::Images,
-    network::{NetworkConfig, Networks},
+    network::{NetworkConfig, Networks, dns::Dns},
     runtime::{Runtime, RuntimeConfig},
     service::{self, About, Engine, Tenants},
     storage::{Store, atomic},
@@ -57,6 +57,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     tracing::info!("stopping; containers go on");
     stopping.cancel();
     engine.tools.networks.stop();
+    engine.tools.dns.stop();
     engine.tools.runtime.stop();
     tracker.close();
     if tokio::time::timeout(GRACE, tracker.wait()).await.is_err() {
@@ -116,9 +117,11 @@ async fn build(
     }
     let images = Images::open(store.clone(), tracker.clone()).await?;
     let tenants = Tenants::open(store.clone()).await?;
+    let dns = Dns::start(tracker).context("cannot prepare the resolvers")?;
     let tools = Tools {
         runtime,
         networks,
+        dns,
         store,
         probes: probes.clone(),
         events: Events::default(),

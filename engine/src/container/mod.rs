@@ -20,6 +20,7 @@ mod files;
 mod handle;
 mod input;
 mod logs;
+mod names;
 mod networking;
 pub mod ports;
 mod record;
@@ -36,6 +37,7 @@ pub use exec::{ExecHandle, ExecRequest, ExecSnapshot, ExecStart};
 pub use handle::{
     AttachOptions, Attachment, Handle, Input, LogOptions, Output, Top, WaitCondition, WaitOutcome,
 };
+pub use names::{announce_names, resume_names};
 pub use networking::{Joining, link_parts};
 pub use record::{EndpointRecord, MountPoint, Record};
 pub use registry::Registry;

@@ -8,6 +8,7 @@
 
 mod bad_input;
 mod crash;
+mod dns;
 mod engine;
 mod exec;
 mod lifecycle;

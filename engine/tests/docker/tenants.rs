@@ -16,7 +16,7 @@ fn at(engine: &Engine, socket: &Path, arguments: &[&str]) -> crate::engine::Said
     engine.docker_at(socket, arguments).output().unwrap().into()
 }
 
-fn sample(engine: &Engine, socket: &Path) {
+pub(crate) fn sample(engine: &Engine, socket: &Path) {
     let tar = std::env::var("TRITIUM_SAMPLE")
         .unwrap_or_else(|_| concat!(env!("CARGO_MANIFEST_DIR"), "/../target/sample.tar").into());
     let said = at(engine, socket, &["import", "-c", "CMD [\"sh\"]", &tar, "busybox"]);
