@@ -7,11 +7,11 @@
 use super::{EndpointRecord, driver::Driver, networking, state::Event};
 use crate::{
     error::Error,
-    network::{AttachRequest, Attachment as Network},
+    network::{AttachRequest, Attachment as Network, Endpoint},
     runtime::{self, Job, NetworkNamespace, Prepared},
 };
 use std::sync::Arc;
-use tritium_probes::{Admission, Device, DeviceKind, DevicePolicy};
+use tritium_probes::{Admission, Device, DeviceKind, DevicePolicy, Interface};
 
 impl Driver {
     /// Starts the container, whatever it did before.
@@ -49,7 +49,7 @@ impl Driver {
         let prepared = prepared?;
         self.note_network(network.as_ref())?;
         let files = self.write_files().await?;
-        self.serve_names().await?;
+        self.bring_up_names().await?;
         self.admit(&prepared)?;
         let rootfs = self.tools.rootfs(&self.record)?;
         let waiting = std::mem::take(&mut self.waiting);
@@ -83,11 +83,6 @@ impl Driver {
         self.unwatch();
         if let Some(cgroup) = self.admitted.take() {
             self.report("cannot dismiss from the guard", self.tools.probes.guard().dismiss(cgroup));
-        }
-        for EndpointRecord { endpoint, .. } in self.record.endpoints.values() {
-            if let Some(endpoint) = endpoint {
-                self.release(endpoint);
-            }
         }
         self.netns = None;
         self.tools.dns.end(id);
@@ -124,11 +119,9 @@ impl Driver {
     fn note_network(&mut self, network: Option<&Network>) -> Result<(), Error> {
         let Some(network) = network else { return Ok(()) };
         self.record.published.clone_from(&network.ports);
-        if !network.endpoints.is_empty() {
-            let netns = network.netns.try_clone();
-            self.netns =
-                Some(netns.map_err(|error| Error::internal("cannot copy a descriptor", error))?);
-        }
+        let netns = network.netns.try_clone();
+        self.netns =
+            Some(netns.map_err(|error| Error::internal("cannot copy a descriptor", error))?);
         for endpoint in &network.endpoints {
             let record = self.record.endpoints.entry(endpoint.network.clone()).or_default();
             record.network_id = Some(endpoint.network_id);
@@ -221,6 +214,16 @@ impl Joined {
             (_, Some(network)) => NetworkNamespace::Given(network.netns),
             (JoinedNetwork::Host | JoinedNetwork::Own, None) => NetworkNamespace::Host,
         }
+    }
+}
+
+/// An endpoint as the guard knows it.
+#[must_use]
+pub fn interface(endpoint: &Endpoint) -> Interface {
+    Interface {
+        host_name: endpoint.host_interface.clone(),
+        mac: endpoint.mac.0,
+        addresses: endpoint.addresses().collect(),
     }
 }
 

@@ -3,6 +3,7 @@
 use super::{EndpointRecord, Record, driver::Driver, networking::read_some};
 use crate::{
     error::Error,
+    ids::ContainerId,
     network::{dns::Settings, files},
     runtime::Files,
 };
@@ -17,12 +18,12 @@ impl Driver {
     /// Writes them anew for each start: the address may be another one. They
     /// need no fsync, for a start after a crash writes them again.
     pub(super) async fn write_files(&self) -> Result<Files, Error> {
-        let directory = self.tools.directory(self.record.id);
-        let files = Files {
-            hosts: directory.join("hosts"),
-            hostname: directory.join("hostname"),
-            resolv_conf: directory.join("resolv.conf"),
-        };
+        if let Some(other) = self.record.host.network_mode.strip_prefix("container:") {
+            // Who shares a network shares what is said of it.
+            let other = self.tools.registry.find(&self.record.tenant, other)?;
+            return Ok(self.files_of(other.id()));
+        }
+        let files = self.files_of(self.record.id);
         let hostname = format!("{}\n", self.record.config.hostname);
         let record = self.record.clone();
         let targets = files.clone();
@@ -41,6 +42,15 @@ impl Driver {
         });
         written.await.map_err(|error| Error::internal("cannot write the hosts files", error))??;
         Ok(files)
+    }
+
+    fn files_of(&self, container: ContainerId) -> Files {
+        let directory = self.tools.directory(container);
+        Files {
+            hosts: directory.join("hosts"),
+            hostname: directory.join("hostname"),
+            resolv_conf: directory.join("resolv.conf"),
+        }
     }
 }
 

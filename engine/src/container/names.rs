@@ -1,9 +1,8 @@
 //! What a container is called on its networks, and who answers what it asks.
 //!
 //! Networks that users made know their containers by name: an endpoint on one
-//! is in the resolvers' directory for as long as it is claimed, and a container
-//! that has one has a resolver in its network namespace from before its first
-//! instruction on.
+//! is in the resolvers' directory while the container runs, which has a resolver
+//! in its network namespace from before its first instruction on.
 
 use super::{Record, Tools, driver::Driver, files, networking::link_parts};
 use crate::{
@@ -81,8 +80,14 @@ async fn serve(record: &Record, netns: OwnedFd, tools: &Tools) -> Result<(), Err
 }
 
 impl Driver {
+    /// It is about to run: the others find it, and what it asks is answered.
+    pub(super) async fn bring_up_names(&self) -> Result<(), Error> {
+        announce_names(&self.record, &self.tools);
+        self.serve_names().await
+    }
+
     /// Answers what the container asks, if it is on a network with names.
-    pub(super) async fn serve_names(&self) -> Result<(), Error> {
+    async fn serve_names(&self) -> Result<(), Error> {
         let Some(netns) = self.netns.as_ref().filter(|_| self.record.has_resolver()) else {
             return Ok(());
         };

@@ -4,7 +4,7 @@
 //! Whatever follows from having an address (the guard, names) hangs on
 //! [`Driver::claim`] and [`Driver::release`], one call per endpoint.
 
-use super::{EndpointRecord, Record, driver::Driver, names};
+use super::{EndpointRecord, Record, bring_up::interface, driver::Driver, names};
 use crate::{
     error::Error,
     events::{self, Event},
@@ -35,6 +35,10 @@ pub struct Joining {
 pub(super) fn wanted(record: &Record) -> Result<Vec<EndpointRequest>, Error> {
     if record.config.network_disabled == Some(true) {
         return Ok(Vec::new());
+    }
+    if record.endpoints.is_empty() && !is_bare(&record.host.network_mode) {
+        // It was taken from all of them; as in Docker, it begins anew.
+        return Ok(vec![request(&record.host.network_mode, &EndpointSettings::default())?]);
     }
     let mut all: Vec<_> = record.endpoints.iter().filter(|(name, _)| !is_bare(name)).collect();
     all.sort_by_key(|(_, endpoint)| !endpoint.first);
@@ -82,11 +86,14 @@ pub fn link_parts(link: &str) -> (&str, &str) {
 /// A failure of the networks while a container starts, as Docker says it.
 pub(super) fn while_starting(name: &str, error: network::Error) -> Error {
     use network::Error as Network;
-    let about = match &error {
-        Network::PortAllocated { .. } | Network::RangeTaken { .. } | Network::Bind { .. } => {
-            format!("driver failed programming external connectivity on endpoint {name}: ")
-        }
-        _ => String::new(),
+    let of_ports = matches!(
+        error,
+        Network::PortAllocated { .. } | Network::RangeTaken { .. } | Network::Bind { .. }
+    );
+    let about = if of_ports {
+        format!("driver failed programming external connectivity on endpoint {name}: ")
+    } else {
+        String::new()
     };
     let said = format!("failed to set up container networking: {about}{error}");
     match Error::from(error) {
@@ -95,7 +102,11 @@ pub(super) fn while_starting(name: &str, error: network::Error) -> Error {
         Error::Invalid(_) => Error::Invalid(said),
         Error::Denied(_) => Error::Denied(said),
         Error::Internal { source, .. } => Error::Internal { doing: said, source },
-        other => other,
+        other @ (Error::NotModified
+        | Error::Unauthorized(_)
+        | Error::Unsupported(_)
+        | Error::Unavailable(_)
+        | Error::NotStarted { .. }) => other,
     }
 }
 
@@ -105,23 +116,21 @@ impl Driver {
         let Joining { id, name, asked } = joining;
         self.check_join()?;
         let known = self.record.endpoints.contains_key(&name);
-        let Some(netns) = self.netns.as_ref().filter(|_| self.record.state.is_up()) else {
+        if !self.record.state.is_up() {
             if !known {
                 let endpoint =
                     EndpointRecord { asked, network_id: Some(id), ..EndpointRecord::default() };
                 self.record.endpoints.insert(name, endpoint);
             }
             return self.save_networks().await;
-        };
+        }
         if known {
             return Err(Error::Denied(format!(
                 "endpoint with name {} already exists in network {name}",
                 self.record.name
             )));
         }
-        let netns = netns
-            .try_clone()
-            .map_err(|error| Error::internal("cannot copy a descriptor", error))?;
+        let netns = self.copy_netns()?;
         let record = &self.record;
         let ports = super::ports::publish(&record.config, &record.host)?;
         let request = EndpointRequest { network: id.to_string(), ..request(&name, &asked)? };
@@ -149,6 +158,7 @@ impl Driver {
 
     async fn take_up(&mut self, endpoint: &Endpoint, before: &Record) -> Result<(), Error> {
         self.claim(endpoint)?;
+        names::announce(&self.record, &self.tools, endpoint);
         self.begin_names(before).await?;
         self.save_networks().await
     }
@@ -222,17 +232,26 @@ impl Driver {
     }
 
     async fn part(&mut self, name: &str, endpoint: &Endpoint) -> Result<(), Error> {
-        if let Some(netns) = &self.netns {
-            let netns = netns
-                .try_clone()
-                .map_err(|error| Error::internal("cannot copy a descriptor", error))?;
-            let (id, network) = (self.record.id, endpoint.network_id);
-            self.record.published = self.tools.networks.disconnect(id, network, netns).await?;
-        }
+        let (id, network, netns) = (self.record.id, endpoint.network_id, self.copy_netns()?);
+        // First, as it goes by the interface, which is gone afterwards.
         self.release(endpoint);
+        match self.tools.networks.disconnect(id, network, netns).await {
+            Ok(ports) => self.record.published = ports,
+            Err(error) => {
+                self.claim(endpoint)?;
+                return Err(error.into());
+            }
+        }
+        self.tools.dns.leave(id, network);
         self.record.endpoints.remove(name);
         self.publish();
         Ok(())
+    }
+
+    fn copy_netns(&self) -> Result<OwnedFd, Error> {
+        let doing = "cannot reach the container's network namespace";
+        let netns = self.netns.as_ref().ok_or_else(|| Error::internal(doing, "it is not held"))?;
+        netns.try_clone().map_err(|error| Error::internal(doing, error))
     }
 
     async fn save_networks(&mut self) -> Result<(), Error> {
@@ -241,32 +260,25 @@ impl Driver {
         Ok(())
     }
 
-    /// Tells everybody whom it concerns that these addresses are the container's.
+    /// Tells everybody whom it concerns that this interface and its addresses
+    /// are the container's.
     pub(super) fn claim(&self, endpoint: &Endpoint) -> Result<(), Error> {
-        let guard = self.tools.probes.guard();
-        for address in endpoint.addresses() {
-            guard
-                .claim_address(address, self.record.tenant.as_str())
-                .map_err(|error| Error::internal("cannot put the guard in force", error))?;
-        }
-        names::announce(&self.record, &self.tools, endpoint);
-        Ok(())
+        let Some(cgroup) = self.admitted else { return Ok(()) };
+        let bound = self.tools.probes.guard().bind(cgroup, &interface(endpoint));
+        bound.map_err(|error| Error::internal("cannot put the guard in force", error))
     }
 
-    /// And that they are not any more.
-    pub(super) fn release(&self, endpoint: &Endpoint) {
-        for address in endpoint.addresses() {
-            let released = self.tools.probes.guard().release_address(address);
-            self.report("cannot release an address", released);
-        }
-        self.tools.dns.leave(self.record.id, endpoint.network_id);
+    /// And that they are not any more. (When it ends, `dismiss` says so of all.)
+    fn release(&self, endpoint: &Endpoint) {
+        let Some(cgroup) = self.admitted else { return };
+        let released = self.tools.probes.guard().unbind(cgroup, &interface(endpoint));
+        self.report("cannot release an interface", released);
     }
 
     /// The namespace of a container that was found running.
     pub(super) fn find_netns(&mut self, pid: i32) {
-        if self.record.endpoints.values().all(|it| it.endpoint.is_none())
-            && self.record.host.network_mode != DEFAULT
-        {
+        let mode = self.record.host.network_mode.as_str();
+        if mode == "host" || mode.starts_with("container:") {
             return;
         }
         match File::open(format!("/proc/{pid}/ns/net")) {

@@ -44,10 +44,9 @@ impl Bridge {
         own_nets(&self.definition)
     }
 
-    pub(super) fn wall(&self, owner: u32) -> Wall {
+    pub(super) fn wall(&self) -> Wall {
         Wall {
             name: self.name.clone(),
-            owner,
             icc: self.settings.icc,
             masquerade: self.settings.masquerade,
             internal: self.definition.internal,

@@ -12,8 +12,8 @@
 //! | `masked` | bridges whose containers leave with the host's address |
 //! | `internal` | bridges that nothing passes on to or from |
 //! | `subnets` | every bridge's addresses |
-//! | `owners` | bridge → number of its tenant |
-//! | `gateways`, `reachable` | every bridge's own addresses; and paired with its tenant |
+//! | `gateways` | every bridge's own addresses |
+//! | `reachable` | bridge . gateway, of one tenant's bridges each with each |
 //! | `published` | protocol . port → container's address . port, on any local address |
 //! | `published_at` | the same for one host address |
 //! | `before` | interfaces of a host that forwarded nothing until we came |
@@ -26,9 +26,9 @@
 use super::{
     Published,
     nft::{
-        Base, Batch, End, Family, INTERFACE, MARK, PORT, PROTOCOL, accept, dnat, drop_it,
-        interface, ip_address, is_established, is_in, is_in_from, is_loopback, masquerade, meta,
-        port, to_this_host, value_of, was_dnated,
+        Base, Batch, End, Family, INTERFACE, PORT, PROTOCOL, accept, dnat, drop_it, interface,
+        ip_address, is_established, is_in, is_loopback, masquerade, meta, port, to_this_host,
+        value_of, was_dnated,
     },
 };
 use ipnet::IpNet;
@@ -52,9 +52,8 @@ pub(super) fn ruleset(batch: &mut Batch, family: Family) {
     }
     batch.set("same", &[INTERFACE, INTERFACE], None);
     batch.ranges("subnets", address);
-    batch.set("owners", &[INTERFACE], Some(&[MARK]));
     batch.set("gateways", &[address], None);
-    batch.set("reachable", &[MARK, address], None);
+    batch.set("reachable", &[INTERFACE, address], None);
     batch.set("published", &[PROTOCOL, PORT], Some(&target));
     batch.set("published_at", &[address, PROTOCOL, PORT], Some(&target));
     let hook = |kind, hook, priority| Base { kind, hook, priority };
@@ -81,15 +80,19 @@ fn spoofed(batch: &mut Batch, family: Family) {
     let to_a_gateway = [ip_address(family, End::Destination, 0), is_in("gateways", true)];
     let of_another = [
         meta(MetaKey::Iifname, 0),
-        value_of("owners", NAME),
-        ip_address(family, End::Destination, NAME + 1),
-        is_in_from("reachable", NAME, false),
+        ip_address(family, End::Destination, NAME),
+        is_in("reachable", false),
         drop_it(),
     ];
-    batch.rule("spoofed", to_a_gateway.into_iter().chain(of_another));
+    batch.rule("spoofed", from_bridge().into_iter().chain(to_a_gateway).chain(of_another));
 }
 
 fn translate(batch: &mut Batch, family: Family, chain: &str) {
+    if family == Family::V6 && chain == "local" {
+        // The kernel takes no answer to ::1 from another interface (IPv6 has no
+        // `route_localnet`): so it is refused at once, and not after a minute.
+        batch.rule(chain, is_loopback(family, End::Destination).into_iter().chain([accept()]));
+    }
     let words = family.words();
     let key = |nth| [meta(MetaKey::L4Proto, nth), port(nth + 1)];
     // The value stands behind the longer of both keys.
@@ -150,8 +153,6 @@ fn within_one_bridge() -> [Expressions; 3] {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Wall {
     pub(super) name: String,
-    /// The tenant's number.
-    pub(super) owner: u32,
     pub(super) icc: bool,
     pub(super) masquerade: bool,
     pub(super) internal: bool,
@@ -159,42 +160,49 @@ pub(super) struct Wall {
     pub(super) nets: Vec<IpNet>,
 }
 
-/// Lets a bridge take part, or not any more.
-pub(super) fn change_bridge(batch: &mut Batch, families: &[Family], wall: &Wall, there: bool) {
+/// Lets a bridge take part, or not any more. `others` are the bridges of the
+/// same tenant that take part.
+pub(super) fn change_bridge(
+    batch: &mut Batch,
+    families: &[Family],
+    (wall, others): (&Wall, &[Wall]),
+    there: bool,
+) {
     let name = interface(&wall.name);
-    let owner = wall.owner.to_ne_bytes().to_vec();
     for family in families {
-        let mut put = |set: &str, key: Vec<u8>, value: Option<Vec<u8>>| {
-            let batch = batch.family(*family);
-            if there { batch.add(set, key, value) } else { batch.remove(set, key) }
-        };
-        put("bridges", name.clone(), None);
-        put("owners", name.clone(), Some(owner.clone()));
+        let mut put = |set, key| batch.family(*family).put(set, key, there);
+        put("bridges", name.clone());
         if wall.icc {
-            put("same", [name.clone(), name.clone()].concat(), None);
+            put("same", [name.clone(), name.clone()].concat());
         }
         if wall.internal {
-            put("internal", name.clone(), None);
+            put("internal", name.clone());
         } else if wall.masquerade {
-            put("masked", name.clone(), None);
+            put("masked", name.clone());
         }
     }
     for net in &wall.nets {
         let family = Family::of(net.addr());
         let batch = batch.family(family);
-        let gateway = octets(net.addr());
-        let reachable = [owner.clone(), gateway.clone()].concat();
+        batch.put("gateways", octets(net.addr()), there);
         let first = octets(net.network());
         let end = following(&octets(net.broadcast()));
         if there {
-            batch.add("gateways", gateway, None);
-            batch.add("reachable", reachable, None);
             batch.add_range("subnets", first, end);
         } else {
-            batch.remove("gateways", gateway);
-            batch.remove("reachable", reachable);
             batch.remove_range("subnets", first, end);
         }
+    }
+    let mut reach = |from: &Wall, to: &Wall| {
+        for net in &to.nets {
+            let key = [interface(&from.name), octets(net.addr())].concat();
+            batch.family(Family::of(net.addr())).put("reachable", key, there);
+        }
+    };
+    reach(wall, wall);
+    for other in others {
+        reach(wall, other);
+        reach(other, wall);
     }
 }
 

@@ -11,7 +11,7 @@ use netlink_packet_route::{
     address::{AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage},
     link::{
         BridgePortState, InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoPortKind, InfoVeth,
-        LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
+        LinkAttribute, LinkFlags, LinkInfo, LinkMessage, State,
     },
     route::{
         RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope,
@@ -36,6 +36,8 @@ pub(super) struct Link {
     /// Index of the bridge it is a port of.
     pub(super) master: Option<u32>,
     pub(super) is_bridge: bool,
+    /// Whether it can send: its queue takes packets.
+    pub(super) is_up: bool,
     /// Whether its bridge passes frames from it and to it.
     pub(super) is_forwarding: bool,
     /// From the container's side, so for the host's end of a veth.
@@ -50,6 +52,7 @@ impl From<LinkMessage> for Link {
             alias: None,
             master: None,
             is_bridge: false,
+            is_up: false,
             is_forwarding: false,
             counters: Counters::default(),
         };
@@ -58,6 +61,7 @@ impl From<LinkMessage> for Link {
             match attribute {
                 LinkAttribute::IfName(name) => link.name = name,
                 LinkAttribute::IfAlias(alias) => link.alias = Some(alias),
+                LinkAttribute::OperState(state) => link.is_up = state == State::Up,
                 LinkAttribute::Controller(index) => link.master = Some(index),
                 LinkAttribute::LinkInfo(info) => {
                     link.is_bridge = info.contains(&LinkInfo::Kind(InfoKind::Bridge));
@@ -184,8 +188,16 @@ impl Rtnl {
 
     /// The interface of that name; none when there is none.
     pub(super) fn find(&mut self, name: &str) -> io::Result<Option<Link>> {
-        let get = Message::GetLink(link(0, vec![LinkAttribute::IfName(name.into())]));
-        match self.ask(vec![(get, 0)]) {
+        self.get(link(0, vec![LinkAttribute::IfName(name.into())]))
+    }
+
+    /// The interface of that index; none when there is none.
+    pub(super) fn at(&mut self, index: u32) -> io::Result<Option<Link>> {
+        self.get(link(index, Vec::new()))
+    }
+
+    fn get(&mut self, wanted: LinkMessage) -> io::Result<Option<Link>> {
+        match self.ask(vec![(Message::GetLink(wanted), 0)]) {
             Ok(found) => Ok(found.into_iter().find_map(as_link)),
             Err(error) if is_gone(&error) => Ok(None),
             Err(error) => Err(error),

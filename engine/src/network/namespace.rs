@@ -24,6 +24,7 @@ use std::{
 };
 use tokio::sync::oneshot;
 use tracing::warn;
+use tritium_probes::Guard;
 
 /// Loopback's index in every network namespace (`LOOPBACK_IFINDEX`).
 const LOOPBACK: u32 = 1;
@@ -65,12 +66,14 @@ pub(super) struct Maker {
     home: OwnedFd,
     host: Rtnl,
     conntrack: Conntrack,
+    guard: Guard,
 }
 
 impl Maker {
     /// For the calling thread, whose network namespace is the host's.
-    pub(super) fn new() -> io::Result<Self> {
-        Ok(Self { home: own_namespace()?, host: Rtnl::open()?, conntrack: Conntrack::open()? })
+    pub(super) fn new(guard: Guard) -> io::Result<Self> {
+        let (home, host, conntrack) = (own_namespace()?, Rtnl::open()?, Conntrack::open()?);
+        Ok(Self { home, host, conntrack, guard })
     }
 
     /// A namespace; with the index of a bridge, one that is plugged into it.
@@ -109,10 +112,12 @@ impl Maker {
             isolated: false,
         };
         self.host.add_veth(&plan, netns.as_fd())?;
+        // Before anybody is in there who could send.
+        self.guard.fence(&host_interface).map_err(io::Error::other)?;
         without_ipv6("eth0")?;
         let index = inside.find("eth0")?.ok_or(io::ErrorKind::NotFound)?.index;
         inside.set_up(index)?;
-        self.settle(&host_interface)?;
+        self.settle(&host_interface, bridge)?;
         Ok(Veth { index, host_interface })
     }
 
@@ -150,6 +155,8 @@ impl Maker {
         };
         let plugged = self.within(netns, |maker, inside| {
             maker.host.add_veth(&veth, netns)?;
+            // Before anything can come out of it.
+            maker.guard.fence(&host_interface).map_err(io::Error::other)?;
             if plan.nets.iter().any(|net| net.addr().is_ipv6()) {
                 with_ipv6(plan.inside)?;
             } else {
@@ -158,7 +165,7 @@ impl Maker {
             let index = inside.find(plan.inside)?.ok_or(io::ErrorKind::NotFound)?.index;
             inside.add_addresses(index, plan.nets)?;
             inside.set_up(index)?;
-            maker.settle(&host_interface)
+            maker.settle(&host_interface, plan.bridge)
         });
         match plugged {
             Ok(()) => Ok(host_interface),
@@ -171,17 +178,20 @@ impl Maker {
     }
 
     /// Waits until the bridge has noticed that the other end is up, or the
-    /// container's first packets would be lost. Looking makes it notice, since
+    /// container's first packets would be lost; and, on its first port, that it
+    /// has itself come up, or the host's first packets would be. Looking makes it notice, since
     /// Linux 6.8 (`linkwatch_sync_dev` in net/core/link_watch.c); before, it
     /// does by itself after milliseconds, at most a second.
-    fn settle(&mut self, host_interface: &str) -> io::Result<()> {
+    fn settle(&mut self, host_interface: &str, bridge: u32) -> io::Result<()> {
         let end = Instant::now() + Duration::from_millis(1200);
-        while !self.host.find(host_interface)?.ok_or(io::ErrorKind::NotFound)?.is_forwarding
-            && Instant::now() < end
-        {
+        loop {
+            let port = self.host.find(host_interface)?.ok_or(io::ErrorKind::NotFound)?;
+            let bridge = self.host.at(bridge)?.ok_or(io::ErrorKind::NotFound)?;
+            if (port.is_forwarding && bridge.is_up) || Instant::now() >= end {
+                return Ok(());
+            }
             thread::sleep(Duration::from_millis(1));
         }
-        Ok(())
     }
 
     /// Removes the host's end of a veth, and with it the other end.
@@ -207,7 +217,7 @@ fn veth_name() -> String {
 /// With the addresses that we give it only, and without waiting whether others
 /// have them.
 pub(super) fn with_ipv6(interface: &str) -> io::Result<()> {
-    for (name, value) in [("disable_ipv6", "0"), ("accept_ra", "0"), ("dad_transmits", "0")] {
+    for (name, value) in [("disable_ipv6", "0"), ("accept_ra", "0"), ("accept_dad", "0")] {
         set_sysctl(&format!("net/ipv6/conf/{interface}/{name}"), value)?;
     }
     Ok(())

@@ -38,7 +38,6 @@ const IPV4_ADDRESS: Field = Field { datatype: 7, length: 4 };
 const IPV6_ADDRESS: Field = Field { datatype: 8, length: 16 };
 pub(super) const PROTOCOL: Field = Field { datatype: 12, length: 4 };
 pub(super) const PORT: Field = Field { datatype: 13, length: 4 };
-pub(super) const MARK: Field = Field { datatype: 19, length: 4 };
 pub(super) const INTERFACE: Field = Field { datatype: 41, length: 16 };
 
 /// A version of IP; each has a table of its own.
@@ -222,6 +221,11 @@ impl Batch {
         self.change(Message::NewSetElement(message), CREATE);
     }
 
+    /// An element that the set must not have yet; or takes it out again.
+    pub(super) fn put(&mut self, set: &str, key: Vec<u8>, there: bool) {
+        if there { self.add(set, key, None) } else { self.remove(set, key) }
+    }
+
     /// All keys from `first` on and before `end`.
     pub(super) fn add_range(&mut self, set: &str, first: Vec<u8>, end: Vec<u8>) {
         let message = self.elements(set, range(first, end));
@@ -387,14 +391,9 @@ fn payload(base: u32, offset: u32, length: u32, nth: u32) -> Expressions {
 
 /// Goes on only if the words from the first on are (not) in the set.
 pub(super) fn is_in(set: &str, inside: bool) -> Expressions {
-    is_in_from(set, 0, inside)
-}
-
-/// Goes on only if the words from the nth on are (not) in the set.
-pub(super) fn is_in_from(set: &str, nth: u32, inside: bool) -> Expressions {
     Expressions::Lookup(vec![
         Lookup::Set(set.into()),
-        Lookup::SourceRegister(word(nth)),
+        Lookup::SourceRegister(word(0)),
         Lookup::Flags(u32::from(!inside)),
     ])
 }

@@ -176,6 +176,9 @@ impl Target {
             // No way out of the container, and none in.
             _ if self.ipv4.is_none() && self.ipv6.is_none() => [None, None],
             (Some(IpAddr::V4(host)), _) => [four(host), None],
+            (Some(IpAddr::V6(Ipv6Addr::LOCALHOST)), _) => {
+                return Err(Error::Unbuilt("publishing on ::1".into()));
+            }
             (Some(IpAddr::V6(host)), _) => {
                 [Some(six(host).ok_or(Error::NoIpv6(host.into()))?), None]
             }
@@ -267,13 +270,14 @@ mod tests {
             places.into_iter().map(|(host, _)| host.to_string()).collect()
         };
         assert_eq!(hosts(both, None), ["0.0.0.0", "::"]);
-        assert_eq!(hosts(both, Some("::1")), ["::1"]);
+        assert_eq!(hosts(both, Some("fd01::1")), ["fd01::1"]);
+        assert!(matches!(both.places(Some(Ipv6Addr::LOCALHOST.into())), Err(Error::Unbuilt(_))));
         assert_eq!(hosts(Target { ipv6: None, ..both }, None), ["0.0.0.0"]);
         assert_eq!(hosts(Target { ipv4: None, ..both }, None), ["::"]);
         let binding = Some(Ipv4Addr::LOCALHOST);
         assert_eq!(hosts(Target { binding, ..both }, None), ["127.0.0.1"]);
-        assert_eq!(hosts(Target::default(), Some("::1")), [""; 0]);
-        let refused = Target { ipv6: None, ..both }.places(Some(Ipv6Addr::LOCALHOST.into()));
+        assert_eq!(hosts(Target::default(), Some("fd01::1")), [""; 0]);
+        let refused = Target { ipv6: None, ..both }.places(Some(Ipv6Addr::UNSPECIFIED.into()));
         assert!(matches!(refused, Err(Error::NoIpv6(_))));
     }
 

@@ -24,6 +24,8 @@ pub struct NetworkConfig {
     /// Namespaces kept ready, each bare and for the operator's bridge. Other
     /// tenants' default bridges have one, networks that users make none.
     pub ready: usize,
+    /// Fences each interface before anything can come out of it.
+    pub guard: tritium_probes::Guard,
 }
 
 /// Please connect a container. (`host` and `container:` need nothing of us.)

@@ -34,7 +34,7 @@ mod tests {
     use crate::ids::NetworkId;
     use crate::network::Mac;
 
-    fn on(network: &str, priority: i64, ipv4: bool, ipv6: bool) -> Endpoint {
+    fn on(network: &str, priority: i64, [ipv4, ipv6]: [bool; 2]) -> Endpoint {
         Endpoint {
             network_id: NetworkId::of([0; 32]),
             network: network.into(),
@@ -58,13 +58,13 @@ mod tests {
 
     #[test]
     fn the_way_out_is_by_priority_then_by_versions_then_by_name() {
-        let (b, a) = (on("b", 0, true, false), on("a", 0, true, false));
+        let (b, a) = (on("b", 0, [true, false]), on("a", 0, [true, false]));
         assert_eq!(chosen(&[b.clone(), a.clone()]), [Some("a"), None]);
-        let dual = on("z", 0, true, true);
-        assert_eq!(chosen(&[b.clone(), a.clone(), dual.clone()]), [Some("z"), Some("z")]);
-        let first = on("y", 1, true, false);
+        let dual = on("z", 0, [true, true]);
+        assert_eq!(chosen(&[b.clone(), a, dual.clone()]), [Some("z"), Some("z")]);
+        let first = on("y", 1, [true, false]);
         assert_eq!(chosen(&[dual, first]), [Some("y"), Some("z")]);
-        assert_eq!(chosen(&[on("internal", 9, false, false), b]), [Some("b"), None]);
+        assert_eq!(chosen(&[on("internal", 9, [false, false]), b]), [Some("b"), None]);
         assert_eq!(chosen(&[]), [None, None]);
     }
 }

@@ -159,12 +159,14 @@ impl Scope {
     pub(super) fn check_links(&self, host: &HostConfig) -> Result<(), Error> {
         for link in host.links.iter().flatten() {
             let (name, _) = link_parts(link);
-            self.container(name).map_err(|error| match error {
-                Error::NotFound(said) => {
-                    Error::NotFound(format!("could not get container for {name}: {said}"))
+            match self.container(name) {
+                Err(Error::NotFound(said)) => {
+                    let said = format!("could not get container for {name}: {said}");
+                    // Not 404, which would have the CLI look for the image.
+                    return Err(Error::Invalid(said));
                 }
-                other => other,
-            })?;
+                found => drop(found?),
+            }
         }
         Ok(())
     }
@@ -231,7 +233,8 @@ mod tests {
     fn endpoints_are_known_by_their_networks_names() {
         let networks = [network("own", true), network("bridge", false)];
         let id = networks[0].definition.id.to_string();
-        let host = HostConfig { network_mode: id[..12].to_owned(), ..HostConfig::default() };
+        let short = networks[0].definition.id.short();
+        let host = HostConfig { network_mode: short, ..HostConfig::default() };
         let asked =
             NetworkingConfig { endpoints_config: [(id, None), ("later".to_owned(), None)].into() };
         let planned = plan(&Config::default(), &host, &asked, &networks).unwrap();

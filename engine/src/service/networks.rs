@@ -140,6 +140,18 @@ impl Scope {
         Ok(())
     }
 
+    /// A tenant that is to go must have none of its own.
+    pub(super) async fn check_no_networks(&self) -> Result<(), Error> {
+        let all = self.engine.tools.networks.list(&self.tenant).await?;
+        let own = all.iter().filter(|network| !self.is_predefined(&network.definition)).count();
+        if own == 0 {
+            return Ok(());
+        }
+        let tenant = &self.tenant;
+        let said = format!("tenant {tenant} still has {own} networks: remove them first");
+        Err(Error::Conflict(said))
+    }
+
     /// Whether nobody has made it.
     #[must_use]
     pub fn is_predefined(&self, definition: &Definition) -> bool {
@@ -148,20 +160,20 @@ impl Scope {
 
     /// Docker's words for who is on a network still.
     fn still_used(&self, error: network::Error) -> Error {
-        let said = match &error {
-            network::Error::Active { name, endpoints } => {
-                let registry = &self.engine.tools.registry;
-                let called = endpoints.iter().map(|(container, endpoint)| {
-                    let found = registry.find(&self.tenant, &container.hex());
-                    let name = found.map(|it| it.snapshot().record.name.clone());
-                    let name = name.unwrap_or_else(|_| container.short());
-                    format!("name:\"{name}\" id:\"{}\"", endpoint.short())
-                });
-                let called: Vec<String> = called.collect();
-                format!("network {name} has active endpoints ({})", called.join(", "))
-            }
-            network::Error::ConfigurationInUse(_) => error.to_string(),
-            _ => return error.into(),
+        let said = if let network::Error::Active { name, endpoints } = &error {
+            let registry = &self.engine.tools.registry;
+            let called = endpoints.iter().map(|(container, endpoint)| {
+                let found = registry.find(&self.tenant, &container.hex());
+                let name = found.map(|it| it.snapshot().record.name.clone());
+                let name = name.unwrap_or_else(|_| container.short());
+                format!("name:\"{name}\" id:\"{}\"", endpoint.short())
+            });
+            let called: Vec<String> = called.collect();
+            format!("network {name} has active endpoints ({})", called.join(", "))
+        } else if matches!(error, network::Error::ConfigurationInUse(_)) {
+            error.to_string()
+        } else {
+            return error.into();
         };
         Error::Denied(format!("error while removing network: {said}"))
     }
@@ -256,12 +268,10 @@ impl Scope {
         force: bool,
     ) -> Result<(), Error> {
         let network = self.find_network(reference).await;
-        let handle = self.container(container).map_err(|error| match error {
-            Error::NotFound(_) if force => {
-                Error::NotFound(format!("endpoint {container} not found"))
-            }
-            other => other,
-        });
+        let mut handle = self.container(container);
+        if force && matches!(handle, Err(Error::NotFound(_))) {
+            handle = Err(Error::NotFound(format!("endpoint {container} not found")));
+        }
         let known = |handle: &Handle| handle.snapshot().record.endpoints.contains_key(reference);
         let name = match (network, &handle) {
             (Ok(network), _) => network.definition.name,

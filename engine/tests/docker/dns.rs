@@ -137,6 +137,8 @@ fn containers_find_each_other_by_name_alias_id_and_address() {
     assert!(conf.contains("(internal resolver)\n"), "{conf}");
     let said = engine.ok(&["exec", "db", "nslookup", "-type=a", "web"]);
     assert!(said.contains(&format!("Address: {address}")), "{said}");
+    let beside = ["run", "--rm", "--network", "container:db", "busybox", "nslookup", "web"];
+    assert!(engine.said(&beside).out.contains(&format!("Address: {address}")), "who shares it");
 }
 
 #[test]

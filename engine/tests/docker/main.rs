@@ -11,10 +11,15 @@ mod crash;
 mod dns;
 mod engine;
 mod exec;
+#[path = "../../../probes/tests/kernel/frames.rs"]
+mod frames;
 mod lifecycle;
 mod logs;
 mod metrics;
 mod network;
 mod run;
+mod spoof;
 mod streams;
+#[path = "../../../probes/tests/kernel/tap.rs"]
+mod tap;
 mod tenants;

@@ -183,3 +183,108 @@ fn a_running_container_joins_networks_and_leaves_them() {
     assert!(seen.contains("inet 10.1.0.") && seen.contains("inet 10.2.0.7/24"), "{seen}");
     assert_eq!(route().split(" dev").next(), Some("default via 10.1.0.1"));
 }
+
+#[test]
+fn networks_survive_a_crash_with_what_containers_asked_of_them() {
+    let mut engine = Engine::with(&["--address-pool", "10.212.0.0/16"]);
+    let options = ["--subnet", "10.3.0.0/24", "--gateway", "10.3.0.9", "--label", "a=b"];
+    engine.ok(&[&["network", "create"], &options[..], &["n1"]].concat());
+    engine.ok(&["network", "create", "n2"]);
+    engine.ok(&["network", "rm", "n2"]);
+    let arguments = ["--network", "n1", "--ip", "10.3.0.5", "--network-alias", "x"];
+    engine
+        .ok(&[&["create", "--name", "aa"], &arguments[..], &["busybox", "sleep", "1000"]].concat());
+    let before = engine.ok(&["network", "inspect", "n1"]);
+    engine.crash_and_restart();
+    assert_eq!(engine.ok(&["network", "inspect", "n1"]), before);
+    assert!(engine.fails(1, &["network", "inspect", "n2"]).contains("network n2 not found"));
+    engine.ok(&["start", "aa"]);
+    assert!(addresses(&engine, "aa").contains("inet 10.3.0.5/24"));
+    let names = field(&engine, "aa", "json .NetworkSettings.Networks.n1.DNSNames");
+    assert!(names.starts_with("[\"aa\",\"x\",\""), "{names}");
+    // A network is gone while a container that is down still names it.
+    engine.ok(&["stop", "-t", "0", "aa"]);
+    engine.ok(&["network", "rm", "n1"]);
+    let error = engine.fails(1, &["start", "aa"]);
+    assert!(
+        error.contains("failed to set up container networking: network n1 not found"),
+        "{error}"
+    );
+}
+
+#[test]
+fn what_makes_no_sense_of_a_network_is_refused_in_dockers_words() {
+    let engine = Engine::with(&["--address-pool", "10.213.0.0/16"]);
+    let create = |body: &str| engine.api("POST", "/v1.51/networks/create", body);
+    for (body, status, words) in [
+        (r#"{"Name":""}"#, 400, "invalid name: name is empty"),
+        (r#"{"Name":"host"}"#, 403, "operation is not permitted on predefined host network "),
+        (r#"{"Name":"n","Driver":"nope"}"#, 404, r#"plugin \"nope\" not found"#),
+        (r#"{"Name":"n","Driver":"macvlan"}"#, 501, "not built"),
+        (r#"{"Name":"n","EnableIPv4":false}"#, 400, "IPv4 or IPv6 must be enabled"),
+        (
+            r#"{"Name":"n","IPAM":{"Config":[{"Subnet":"10.1.5.1/24"}]}}"#,
+            400,
+            "invalid subnet 10.1.5.1/24: it should be 10.1.5.0/24",
+        ),
+        (
+            r#"{"Name":"n","IPAM":{"Config":[{"Subnet":"10.1.5.0/24","Gateway":"10.1.5.0"}]}}"#,
+            403,
+            "failed to allocate gateway (10.1.5.0): Address already in use",
+        ),
+        (
+            r#"{"Name":"n","Options":{"com.docker.network.driver.mtu":"x"}}"#,
+            400,
+            "failed to parse com.docker.network.driver.mtu value: x",
+        ),
+        (r#"{"Name":"n","Scope":"swarm"}"#, 403, "swarm is not active"),
+        ("{", 400, ""),
+    ] {
+        let (code, said) = create(body);
+        assert_eq!(code, status, "{body}: {said}");
+        assert!(said.contains(words), "{body}: {said}");
+    }
+    engine.ok(&["network", "create", "--subnet", "10.5.0.0/29", "n1"]);
+    for (options, words) in [
+        (["--ip", "10.7.0.1"], "no configured subnet or ip-range contain the IP address 10.7.0.1"),
+        (["--ip", "10.5.0.1"], "failed to set up container networking: Address already in use"),
+        (["--ip6", "fd00::1"], "only when connecting to networks with user configured subnets"),
+    ] {
+        let arguments = [&["run", "--rm", "--network", "n1"], &options[..], &["busybox", "true"]];
+        let error = engine.fails(125, &arguments.concat());
+        assert!(error.contains(words), "{error}");
+    }
+    for nth in 2..=6 {
+        let name = format!("c{nth}");
+        engine.ok(&["run", "-d", "--name", &name, "--network", "n1", "busybox", "sleep", "1000"]);
+    }
+    let full = engine.fails(125, &["run", "--network", "n1", "busybox", "true"]);
+    assert!(
+        full.contains("no available IPv4 addresses on this network's address pools: n1"),
+        "{full}"
+    );
+    let error = engine.fails(1, &["network", "connect", "host", "c2"]);
+    assert!(error.contains("cannot connect container to host network"), "{error}");
+    let error = engine.fails(1, &["network", "rm", "bridge"]);
+    assert!(error.contains("bridge is a pre-defined network and cannot be removed"), "{error}");
+}
+
+#[test]
+fn a_linked_container_is_known_by_its_alias_and_events_tell_of_networks() {
+    let engine = Engine::with(&["--address-pool", "10.214.0.0/16"]);
+    engine.ok(&["run", "-d", "--name", "dbc", "busybox", "sleep", "1000"]);
+    let address = field(&engine, "dbc", ".NetworkSettings.IPAddress");
+    let hosts = engine.ok(&["run", "--rm", "--link", "dbc:db", "busybox", "cat", "/etc/hosts"]);
+    assert!(hosts.contains(&format!("{address}\tdb ")), "{hosts}");
+    let error = engine.fails(125, &["run", "--rm", "--link", "nope:db", "busybox", "true"]);
+    assert!(error.contains("could not get container for nope: No such container: nope"), "{error}");
+    let id = engine.ok(&["network", "create", "--label", "keep=no", "n1"]);
+    engine.ok(&["network", "connect", "n1", "dbc"]);
+    engine.ok(&["network", "disconnect", "n1", "dbc"]);
+    assert!(engine.ok(&["network", "prune", "-f", "--filter", "label=keep=no"]).contains("n1"));
+    let events = ["events", "--since", "1h", "--until", "0s", "--filter", "type=network"];
+    let format = ["--format", "{{.Action}} {{.Actor.ID}}"];
+    let said = engine.ok(&[&events[..], &format[..]].concat());
+    let of_it = said.lines().filter_map(|line| line.strip_suffix(&format!(" {id}")));
+    assert_eq!(of_it.collect::<Vec<_>>(), ["create", "connect", "disconnect", "destroy"]);
+}

@@ -53,7 +53,7 @@ impl Owner {
             let place = if twice {
                 Err(Error::Attached(container))
             } else {
-                self.join(network, wanted, netns.as_fd(), ready, &endpoints)
+                self.join((network, wanted), netns.as_fd(), ready, &endpoints)
             };
             match place {
                 Ok(endpoint) => endpoints.push(endpoint),

@@ -22,12 +22,19 @@ use std::{
 };
 use tracing::warn;
 
+/// What there is of a place that was left: the interface, which has these
+/// addresses still; and the ports that are published from now on.
+struct Left {
+    ports: Vec<Published>,
+    addresses: Vec<IpAddr>,
+    host_interface: String,
+}
+
 impl Owner {
     /// Gives a namespace a place on a network; `ready` is an interface that it has already.
     pub(super) fn join(
         &mut self,
-        network: NetworkId,
-        request: &EndpointRequest,
+        (network, request): (NetworkId, &EndpointRequest),
         netns: BorrowedFd<'_>,
         ready: Option<(Veth, &mut Rtnl)>,
         others: &[Endpoint],
@@ -132,7 +139,7 @@ impl Owner {
                 .map_err(|error| Error::kernel("copy a descriptor", error))
                 .and_then(|netns| self.leave(&DisconnectRequest { container, network, netns }));
             match undone {
-                Ok((_, left)) => self.unplug(Some(network), left.0, left.1),
+                Ok(left) => self.unplug(Some(network), left.addresses, left.host_interface),
                 Err(error) => {
                     warn!(%container, error = %chain(&error), "cannot undo a connection");
                 }
@@ -154,7 +161,7 @@ impl Owner {
         if old.iter().any(|endpoint| endpoint.network_id == network) {
             return Err(Error::Attached(container));
         }
-        let endpoint = self.join(network, &wanted, netns.as_fd(), None, &old)?;
+        let endpoint = self.join((network, &wanted), netns.as_fd(), None, &old)?;
         let new = [old.clone(), vec![endpoint.clone()]].concat();
         let led = self.lead_out(netns.as_fd(), &old, &new);
         match led.and_then(|()| self.republish(container, new.clone())) {
@@ -177,7 +184,7 @@ impl Owner {
         reply: Reply<Vec<Published>>,
     ) {
         match self.leave(request) {
-            Ok((ports, (addresses, host_interface))) => {
+            Ok(Left { ports, addresses, host_interface }) => {
                 let what = Unplugged {
                     network: Some(request.network),
                     addresses,
@@ -191,10 +198,7 @@ impl Owner {
     }
 
     /// Takes a place away but for its interface, of which it answers the addresses.
-    fn leave(
-        &mut self,
-        request: &DisconnectRequest,
-    ) -> Result<(Vec<Published>, (Vec<IpAddr>, String)), Error> {
+    fn leave(&mut self, request: &DisconnectRequest) -> Result<Left, Error> {
         let DisconnectRequest { container, network, netns } = request;
         let not_there =
             || Error::NotConnected { container: *container, network: network.to_string() };
@@ -209,7 +213,8 @@ impl Owner {
                 warn!(%container, error = %chain(&error), "cannot go back to the old way out");
             }
         })?;
-        Ok((ports, (gone.addresses().collect(), gone.host_interface)))
+        let addresses = gone.addresses().collect();
+        Ok(Left { ports, addresses, host_interface: gone.host_interface })
     }
 
     /// Changes the default routes inside from what they are with the `old`
@@ -241,7 +246,8 @@ impl Owner {
         endpoints: Vec<Endpoint>,
     ) -> Result<Vec<Published>, Error> {
         let target = self.target(&endpoints);
-        let others = self.attached.iter().filter(|(other, _)| **other != container);
+        let wants = self.attached.get(&container).is_some_and(|it| !it.wanted.is_empty());
+        let others = self.attached.iter().filter(|(other, _)| wants && **other != container);
         let taken: Vec<Published> =
             others.flat_map(|(_, attached)| &attached.held.ports).copied().collect();
         let Some(attached) = self.attached.get_mut(&container) else { return Ok(Vec::new()) };

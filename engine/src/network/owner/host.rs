@@ -22,10 +22,10 @@ pub(super) struct Host {
 impl Host {
     /// `others`: the interfaces that are not ours. Where an engine has been
     /// before us, its table knows better how the host was.
-    pub(super) fn look(nft: &mut Nft, table: &str, others: Vec<Vec<u8>>) -> io::Result<Self> {
+    pub(super) fn look(nft: &mut Nft, table: &str, others: &[Vec<u8>]) -> io::Result<Self> {
         let mut before = |family, path| {
             if sysctl(path)? == "0" {
-                Ok(others.clone())
+                Ok(others.to_vec())
             } else {
                 nft.keys(family, table, firewall::BEFORE)
             }

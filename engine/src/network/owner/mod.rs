@@ -135,8 +135,6 @@ struct Owner {
     bridges: BTreeMap<NetworkId, Bridge>,
     /// Networks that are nothing but a configuration for others.
     configurations: BTreeMap<NetworkId, Definition>,
-    /// Numbers for the firewall.
-    tenants: BTreeMap<TenantName, u32>,
     bare: Pool,
     attached: HashMap<ContainerId, Attached>,
     host: host::Host,
@@ -161,19 +159,21 @@ impl Owner {
             return Err(Error::NoSubnet(config.address_pool.into()));
         }
         let opening = |error| Error::kernel("open netlink sockets", error);
-        let worker = |name| Worker::spawn(name, sender.clone(), token.clone()).map_err(opening);
+        let worker = |name| {
+            let guard = config.guard.clone();
+            Worker::spawn(name, sender.clone(), token.clone(), guard).map_err(opening)
+        };
         let range = host::ephemeral();
         let range = range.map_err(|e| Error::kernel("read ip_local_port_range", e))?;
         let mut owner = Self {
             rtnl: Rtnl::open().map_err(opening)?,
             nft: Nft::open().map_err(opening)?,
-            maker: Maker::new().map_err(opening)?,
+            maker: Maker::new(config.guard.clone()).map_err(opening)?,
             making: worker("networks-make")?,
             unplugging: worker("networks-gone")?,
             ports: Ports::new(range),
             bridges: BTreeMap::new(),
             configurations: BTreeMap::new(),
-            tenants: BTreeMap::new(),
             bare: Pool::default(),
             attached: HashMap::new(),
             host: host::Host::default(),
@@ -211,8 +211,8 @@ impl Owner {
         let port = |link: &Link| link.master.is_some_and(|master| ours.contains(&master));
         self.left = links.iter().filter(|l| port(l)).map(|l| l.name.clone()).collect();
         let others = links.iter().filter(|link| !ours.contains(&link.index) && !port(link));
-        let others = others.map(|link| interface(&link.name)).collect();
-        self.host = host::Host::look(&mut self.nft, &self.config.bridge, others)?;
+        let others: Vec<Vec<u8>> = others.map(|link| interface(&link.name)).collect();
+        self.host = host::Host::look(&mut self.nft, &self.config.bridge, &others)?;
         Ok(())
     }
 
@@ -285,10 +285,12 @@ impl Owner {
                 firewall::add_before(&mut batch, *family, name.clone());
             }
         }
-        let numbers = &mut self.tenants;
+        let mut walls: BTreeMap<&TenantName, Vec<firewall::Wall>> = BTreeMap::new();
         for bridge in self.bridges.values() {
-            let owner = number(numbers, &bridge.definition.tenant);
-            firewall::change_bridge(&mut batch, &self.host.families, &bridge.wall(owner), true);
+            let (wall, others) =
+                (bridge.wall(), walls.entry(&bridge.definition.tenant).or_default());
+            firewall::change_bridge(&mut batch, &self.host.families, (&wall, others), true);
+            others.push(wall);
         }
         for attached in self.attached.values() {
             publish(&mut batch, &attached.held, attached.target);
@@ -367,12 +369,6 @@ fn publish(batch: &mut Batch, held: &Held, target: Target) {
             firewall::publish(batch, port, address);
         }
     }
-}
-
-/// A tenant's number.
-fn number(numbers: &mut BTreeMap<TenantName, u32>, tenant: &TenantName) -> u32 {
-    let next = numbers.values().max().map_or(1, |last| last + 1);
-    *numbers.entry(tenant.clone()).or_insert(next)
 }
 
 fn answer<T>(reply: Reply<T>, result: Result<T, Error>) {

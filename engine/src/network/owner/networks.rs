@@ -1,6 +1,6 @@
 //! The owner's networks: find, make, remove.
 
-use super::{Batch, Owner, Reply, answer, number};
+use super::{Batch, Owner, Reply, answer};
 use crate::{
     error::chain,
     ids::{ContainerId, NetworkId, TenantName},
@@ -48,23 +48,25 @@ impl Owner {
         pools.map(|pool| pool.subnet).collect()
     }
 
+    /// A tenant's bridges as the firewall sees them.
+    fn walls(&self, tenant: &TenantName) -> Vec<firewall::Wall> {
+        let own = self.bridges.values().filter(|bridge| bridge.definition.tenant == *tenant);
+        own.map(Bridge::wall).collect()
+    }
+
     /// Makes a network's bridge, and lets the firewall know it.
     fn make(&mut self, definition: Definition) -> Result<(), Error> {
         let (id, ipv6) = (definition.id, definition.ipv6);
-        let owner = number(&mut self.tenants, &definition.tenant);
+        let others = self.walls(&definition.tenant);
         let made = self.names.make(&mut self.rtnl, definition)?;
-        let (name, wall) = (made.name.clone(), made.wall(owner));
+        let (name, wall) = (made.name.clone(), made.wall());
         self.bridges.insert(id, made);
         let mut batch = Batch::new(&self.config.bridge);
-        firewall::change_bridge(&mut batch, &self.host.families, &wall, true);
-        let changed = self.change(batch);
-        let done = changed.and_then(|()| if ipv6 { self.forward_ipv6() } else { Ok(()) });
-        done.inspect_err(|_| {
+        firewall::change_bridge(&mut batch, &self.host.families, (&wall, &others), true);
+        // First, so that the firewall's change is the last, and undone by itself.
+        let forwarded = if ipv6 && self.built { self.forward_ipv6() } else { Ok(()) };
+        forwarded.and_then(|()| self.change(batch)).inspect_err(|_| {
             self.bridges.remove(&id);
-            let mut batch = Batch::new(&self.config.bridge);
-            firewall::change_bridge(&mut batch, &self.host.families, &wall, false);
-            // What matters is why it could not be made; and its elements may not be there.
-            drop(self.change(batch));
             if let Err(error) = self.rtnl.delete(&name) {
                 warn!(%name, error = %chain(&error), "a bridge that nobody needs stays");
             }
@@ -200,9 +202,9 @@ impl Owner {
         }
         self.configurations.remove(&network);
         let Some(bridge) = self.bridges.remove(&network) else { return Ok(()) };
-        let owner = number(&mut self.tenants, &bridge.definition.tenant);
+        let (wall, others) = (bridge.wall(), self.walls(&bridge.definition.tenant));
         let mut batch = Batch::new(&self.config.bridge);
-        firewall::change_bridge(&mut batch, &self.host.families, &bridge.wall(owner), false);
+        firewall::change_bridge(&mut batch, &self.host.families, (&wall, &others), false);
         let changed = self.change(batch);
         let name = &bridge.name;
         // Whatever the firewall says: without its interface nothing passes.
