@@ -99,17 +99,7 @@ async fn build(
     runtime.sweep(&service::known(&found)).await?;
     let running = found.iter().filter_map(|it| it.for_probes().transpose());
     let probes = start_probes(config, &runtime, running.collect::<Result<_, _>>()?);
-    let networks = Networks::start(
-        NetworkConfig {
-            bridge: config.bridge.clone(),
-            address_pool: config.address_pool,
-            ready: config.ready,
-            guard: probes.guard().clone(),
-        },
-        tracker,
-    )
-    .await
-    .context("cannot prepare the network")?;
+    let networks = start_networks(config, &probes, tracker).await?;
     let attached = found.iter().filter_map(service::Found::for_network).collect();
     let made = service::networks_on_record(&store).await?;
     for (container, port) in networks.readopt(made, attached).await? {
@@ -140,6 +130,24 @@ async fn build(
         started: jiff::Timestamp::now(),
     };
     Ok(Engine::new(tools, images, tenants, about))
+}
+
+async fn start_networks(
+    config: &Config,
+    probes: &Probes,
+    tracker: &TaskTracker,
+) -> anyhow::Result<Networks> {
+    let started = Networks::start(
+        NetworkConfig {
+            bridge: config.bridge.clone(),
+            address_pool: config.address_pool,
+            ready: config.ready,
+            guard: probes.guard().clone(),
+        },
+        tracker,
+    )
+    .await;
+    started.context("cannot prepare the network")
 }
 
 /// Beside this very program, unless told otherwise.
