@@ -43,6 +43,18 @@ pub(super) fn allow(tenant: &TenantName, host: &HostConfig) -> Result<(), Error>
     }
 }
 
+/// The same for one more process in a container.
+///
+/// # Errors
+/// `Denied`: it would have rights that its container may not have.
+pub(super) fn allow_exec(tenant: &TenantName, privileged: bool) -> Result<(), Error> {
+    if privileged && !tenant.is_operator() {
+        let what = "exec --privileged";
+        return Err(Error::Denied(format!("tenant {tenant} may not use {what}")));
+    }
+    Ok(())
+}
+
 /// How many networks a tenant may have: about as many as Docker's own pools
 /// of addresses are good for.
 const MOST_NETWORKS: usize = 32;
