@@ -8,6 +8,7 @@
 
 mod build;
 mod commit;
+mod conflicts;
 mod containers;
 mod create;
 mod endpoints;

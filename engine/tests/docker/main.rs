@@ -10,6 +10,7 @@ mod bad_input;
 mod build;
 mod cp;
 mod crash;
+mod dns;
 mod engine;
 mod exec;
 #[path = "../../../probes/tests/kernel/frames.rs"]
