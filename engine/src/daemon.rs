@@ -5,14 +5,14 @@
 use crate::{
     api,
     config::Config,
-    container::{Registry, Tools},
+    container::{Registry, Sockets, Tools},
     events::Events,
     ids::{self, TenantName},
     image::Images,
     network::{NetworkConfig, Networks},
     runtime::{Runtime, RuntimeConfig},
     service::{self, About, Engine, Tenants},
-    storage::{Store, atomic},
+    storage::{Store, Volumes, atomic},
 };
 use anyhow::Context;
 use std::{
@@ -115,10 +115,15 @@ async fn build(
     }
     let images = Images::open(store.clone(), tracker.clone()).await?;
     let tenants = Tenants::open(store.clone()).await?;
+    let volumes = Volumes::open(store.clone()).await.context("cannot read the volumes")?;
+    let sockets =
+        Sockets { operator: config.socket.clone(), tenants: config.run_dir.join("tenants") };
     let tools = Tools {
         runtime,
         networks,
         store,
+        volumes,
+        sockets,
         probes: probes.clone(),
         events: Events::default(),
         registry: Registry::default(),

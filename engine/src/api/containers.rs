@@ -11,7 +11,7 @@ use crate::{
     error::Error,
     service::{
         CreateContainer, Scope,
-        seen::{Snapshot, Update},
+        seen::{MountPoint, RemoveOptions, Snapshot, Update},
     },
     spec::{Config, HostConfig, NetworkingConfig},
 };
@@ -167,7 +167,11 @@ impl<'a> Query<'a> {
         };
         let mounted = |wanted: &str| {
             let mut mounts = record.mounts.iter();
-            mounts.any(|it| it.destination == wanted || it.source.to_str() == Some(wanted))
+            let name = |it: &MountPoint| match it.name() {
+                "" => it.source().to_string_lossy().into_owned(),
+                name => name.to_owned(),
+            };
+            mounts.any(|it| it.destination == wanted || name(it) == wanted)
         };
         filters.any("network", on)
             && filters.any("publish", published)
@@ -256,7 +260,8 @@ async fn remove(
     if params.flag("link") {
         return Err(unbuilt("removing a link"));
     }
-    shared.scope.container(&id)?.remove(params.flag("force"), &id).await?;
+    let how = RemoveOptions { force: params.flag("force"), volumes: params.flag("v") };
+    shared.scope.container(&id)?.remove(how, &id).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -277,7 +282,7 @@ async fn prune(State(shared): State<Shared>, params: Params) -> Answer {
         }
         let id = snapshot.record.id.hex();
         let Ok(handle) = shared.scope.container(&id) else { continue };
-        match handle.remove(false, &handle.id().hex()).await {
+        match handle.remove(RemoveOptions::default(), &handle.id().hex()).await {
             Ok(()) => deleted.push(id),
             // Started, or removed by somebody else, since we looked.
             Err(Error::Conflict(_) | Error::NotFound(_)) => {}

@@ -11,7 +11,7 @@
 //! extract.rs  filters.rs  detach.rs      what requests say
 //! stream.rs       hijacked connections
 //! containers.rs  lifecycle.rs  attach.rs  exec.rs  images.rs  networks.rs
-//! system.rs  events.rs  operator.rs  metrics.rs      the handlers
+//! volumes.rs  //! system.rs  events.rs  operator.rs  metrics.rs      the handlers
 //! unbuilt.rs      what Docker has and Tritium does not have yet: 501, never 404
 //! wire/  human.rs  error.rs              the answers
 //! ```
@@ -42,6 +42,7 @@ mod stream;
 mod system;
 mod unbuilt;
 mod version;
+mod volumes;
 mod wire;
 
 pub use metrics::serve_metrics;
@@ -121,6 +122,7 @@ fn routes() -> Router<Shared> {
         .merge(exec::routes())
         .merge(images::routes())
         .merge(networks::routes())
+        .merge(volumes::routes())
         .merge(system::routes())
         .merge(events::routes())
         .merge(operator::routes())

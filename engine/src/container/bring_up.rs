@@ -53,6 +53,8 @@ impl Driver {
         let files = self.write_files().await?;
         self.admit(&prepared)?;
         let rootfs = self.tools.rootfs(&self.record)?;
+        self.mounted = true;
+        let mounts = self.tools.mount(&self.record).await?;
         let waiting = std::mem::take(&mut self.waiting);
         let job = Job {
             id,
@@ -61,7 +63,7 @@ impl Driver {
             host: Arc::new(self.record.host.clone()),
             rootfs,
             files,
-            mounts: self.tools.mounts(&self.record).await?,
+            mounts,
             network: joined.network_namespace(network),
             pid: joined.pid,
             ipc: joined.ipc,
@@ -93,6 +95,9 @@ impl Driver {
         let detached = self.tools.networks.detach(id).await;
         self.report("cannot leave the network", detached);
         self.tools.runtime.cleanup(id).await;
+        if std::mem::take(&mut self.mounted) {
+            self.tools.unmount(&self.record).await;
+        }
         self.forget_endpoints();
     }
 

@@ -20,6 +20,7 @@ mod files;
 mod handle;
 mod input;
 mod logs;
+mod mounts;
 pub mod ports;
 mod record;
 mod registry;
@@ -33,9 +34,11 @@ pub use bring_up::admission;
 pub use driver::adopt;
 pub use exec::{ExecHandle, ExecRequest, ExecSnapshot, ExecStart};
 pub use handle::{
-    AttachOptions, Attachment, Handle, Input, LogOptions, Output, Top, WaitCondition, WaitOutcome,
+    AttachOptions, Attachment, Handle, Input, LogOptions, Output, RemoveOptions, Top,
+    WaitCondition, WaitOutcome,
 };
-pub use record::{EndpointRecord, MountPoint, Record};
+pub use mounts::{Sockets, fill, is_docker_socket};
+pub use record::{EndpointRecord, MountPoint, Mounted, Record};
 pub use registry::Registry;
 pub use restart::wanted_at_start;
 pub use state::State;

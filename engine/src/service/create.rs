@@ -1,12 +1,12 @@
 //! What a new container is to be: the request, the image's defaults and
 //! Docker's own, merged and checked.
 
-use super::{CreateContainer, policy};
+use super::{CreateContainer, Scope, policy};
 use crate::{
     container::{EndpointRecord, Record, State, Update, ports},
     error::Error,
     events,
-    ids::{self, ContainerId, TenantName},
+    ids::{self, ContainerId},
     image::{self, Image},
     runtime,
     spec::{self, Config, Empty, Healthcheck, HostConfig, NetworkingConfig, RestartPolicy},
@@ -22,11 +22,13 @@ const LEAST_MEMORY: i64 = 6 * 1024 * 1024;
 pub(super) struct Plan {
     pub(super) record: Record,
     pub(super) warnings: Vec<String>,
+    /// That must be there for it.
+    pub(super) volumes: Vec<crate::storage::Volume>,
 }
 
 /// Decides everything that can be decided without touching the host.
 pub(super) fn plan(
-    tenant: &TenantName,
+    scope: &Scope,
     request: CreateContainer,
     name: String,
     image: &Image,
@@ -40,10 +42,11 @@ pub(super) fn plan(
     check_config(&config)?;
     check_resources(&mut host, &mut warnings)?;
     check_modes(&config, &host)?;
+    let tenant = &scope.tenant;
     policy::allow(tenant, &host)?;
     ports::publish(&config, &host)?;
     runtime::check(&host)?;
-    let mounts = super::mounts::plan(&config, &host)?;
+    let mounts = super::mounts::plan(scope, &config, &host)?;
     let endpoints = endpoints(&host, &networking)?;
     let record = Record {
         version: Record::VERSION,
@@ -56,14 +59,14 @@ pub(super) fn plan(
         config,
         host,
         args,
-        mounts,
+        mounts: mounts.points,
         endpoints,
         published: Vec::new(),
         restart_count: 0,
         stopped_by_user: false,
         state: State::Created { code: 0, error: String::new() },
     };
-    Ok(Plan { record, warnings })
+    Ok(Plan { record, warnings, volumes: mounts.volumes })
 }
 
 /// What the image says where the user says nothing (moby's `daemon/commit.go`, merge).
@@ -322,9 +325,6 @@ fn check_modes(config: &Config, host: &HostConfig) -> Result<(), Error> {
     if config.network_disabled == Some(true) && host.network_mode != "none" {
         return Err(Error::Unsupported("NetworkDisabled is not built: use --network none".into()));
     }
-    if host.volumes_from.as_ref().is_some_and(|from| !from.is_empty()) {
-        return Err(Error::Unsupported("--volumes-from is not built yet".into()));
-    }
     if host.device_requests.as_ref().is_some_and(|requests| !requests.is_empty()) {
         return Err(Error::Invalid(
             "could not select device driver \"\" with capabilities: [[gpu]]".into(),
@@ -333,10 +333,27 @@ fn check_modes(config: &Config, host: &HostConfig) -> Result<(), Error> {
     if !matches!(host.userns_mode.as_str(), "" | "host") {
         return Err(Error::Invalid("invalid USER namespace mode".into()));
     }
-    if host.ipc_mode.starts_with("container:") {
-        return Err(Error::Unsupported("--ipc container: is not built yet".into()));
+    let ipc = host.ipc_mode.as_str();
+    if !matches!(ipc, "private" | "shareable" | "host" | "none") && !ipc.starts_with("container:") {
+        return Err(Error::Invalid(format!("invalid IPC mode: {ipc}")));
     }
-    Ok(())
+    if host.shm_size < 0 {
+        return Err(Error::Invalid("SHM size can not be less than 0".into()));
+    }
+    check_storage(host)
+}
+
+/// Docker knows one option, which needs a file system with project quotas.
+fn check_storage(host: &HostConfig) -> Result<(), Error> {
+    let refused = |message: String| Err(Error::NotStarted { code: 128, message });
+    match host.storage_opt.iter().flatten().next() {
+        Some((key, _)) if key.eq_ignore_ascii_case("size") => refused(
+            "--storage-opt is supported only for overlay over xfs with 'pquota' mount option"
+                .into(),
+        ),
+        Some((key, _)) => refused(format!("Unknown option {key}")),
+        None => Ok(()),
+    }
 }
 
 fn endpoints(

@@ -15,17 +15,23 @@ mod names;
 mod networks;
 pub mod operator;
 mod policy;
+mod prune;
 pub mod seen;
 mod start;
 mod system;
 mod tenants;
+mod usage;
+mod volumes;
 
 pub use containers::{CreateContainer, Created};
 pub use metrics::Requests;
 pub use networks::NetworkView;
+pub use prune::Pruned;
 pub use start::{Found, find, known, restore};
 pub use system::{Counts, Host, LayerPlaces, Places};
 pub use tenants::Tenants;
+pub use usage::{ContainerSize, ImageUsage};
+pub use volumes::{CreateVolume, VolumeView};
 
 use crate::{container::Tools, ids::TenantName, image::Images};
 use std::sync::Arc;

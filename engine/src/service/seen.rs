@@ -3,8 +3,8 @@
 pub use crate::{
     container::{
         AttachOptions, Attachment, EndpointRecord, ExecHandle, ExecRequest, ExecSnapshot,
-        ExecStart, Handle, Input, LogOptions, MountPoint, Output, Record, Snapshot, State, Top,
-        Update, WaitCondition, WaitOutcome,
+        ExecStart, Handle, Input, LogOptions, MountPoint, Output, Record, RemoveOptions, Snapshot,
+        State, Top, Update, WaitCondition, WaitOutcome,
     },
     image::{Auth, Image, Import, Message, Platform, Progress, Reference, Removal, Removed},
     network::{Endpoint, Network, Proto, Published},

@@ -101,9 +101,13 @@ pub(in crate::api) struct GraphDriver {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub(in crate::api) struct Mount {
-    r#type: String,
+    r#type: &'static str,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    name: String,
     source: String,
     destination: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    driver: Option<&'static str>,
     mode: String,
     #[serde(rename = "RW")]
     rw: bool,
@@ -113,9 +117,11 @@ pub(in crate::api) struct Mount {
 impl From<&MountPoint> for Mount {
     fn from(point: &MountPoint) -> Self {
         Self {
-            r#type: point.kind.clone(),
-            source: point.source.to_string_lossy().into_owned(),
+            r#type: point.kind(),
+            name: point.name().to_owned(),
+            source: point.source().to_string_lossy().into_owned(),
             destination: point.destination.clone(),
+            driver: point.volume().map(|_| "local"),
             mode: point.mode.clone(),
             rw: point.writable,
             propagation: point.propagation.clone(),

@@ -9,3 +9,4 @@ pub(super) mod image;
 pub(super) mod network;
 pub(super) mod summary;
 pub(super) mod system;
+pub(in crate::api) mod volume;
