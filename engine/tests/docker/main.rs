@@ -17,3 +17,4 @@ mod network;
 mod run;
 mod streams;
 mod tenants;
+mod volumes;
