@@ -115,15 +115,12 @@ async fn build(
     }
     let images = Images::open(store.clone(), tracker.clone()).await?;
     let tenants = Tenants::open(store.clone()).await?;
-    let volumes = Volumes::open(store.clone()).await.context("cannot read the volumes")?;
-    let sockets =
-        Sockets { operator: config.socket.clone(), tenants: config.run_dir.join("tenants") };
     let tools = Tools {
         runtime,
         networks,
-        store,
-        volumes,
-        sockets,
+        store: store.clone(),
+        volumes: Volumes::open(store).await.context("cannot read the volumes")?,
+        sockets: sockets(config),
         probes: probes.clone(),
         events: Events::default(),
         registry: Registry::default(),
@@ -140,6 +137,11 @@ async fn build(
         started: jiff::Timestamp::now(),
     };
     Ok(Engine::new(tools, images, tenants, about))
+}
+
+/// What a container that is given "the Docker socket" finds.
+fn sockets(config: &Config) -> Sockets {
+    Sockets { operator: config.socket.clone(), tenants: config.run_dir.join("tenants") }
 }
 
 /// Beside this very program, unless told otherwise.

@@ -11,7 +11,7 @@
 //! extract.rs  filters.rs  detach.rs      what requests say
 //! stream.rs       hijacked connections
 //! containers.rs  lifecycle.rs  attach.rs  exec.rs  images.rs  networks.rs
-//! volumes.rs  //! system.rs  events.rs  operator.rs  metrics.rs      the handlers
+//! volumes.rs  usage.rs  //! system.rs  events.rs  operator.rs  metrics.rs      the handlers
 //! unbuilt.rs      what Docker has and Tritium does not have yet: 501, never 404
 //! wire/  human.rs  error.rs              the answers
 //! ```
@@ -41,6 +41,7 @@ mod progress;
 mod stream;
 mod system;
 mod unbuilt;
+mod usage;
 mod version;
 mod volumes;
 mod wire;
@@ -124,6 +125,7 @@ fn routes() -> Router<Shared> {
         .merge(networks::routes())
         .merge(volumes::routes())
         .merge(system::routes())
+        .merge(usage::routes())
         .merge(events::routes())
         .merge(operator::routes())
         .merge(unbuilt::routes())

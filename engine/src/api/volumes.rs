@@ -122,8 +122,7 @@ async fn prune(
             None => false,
         };
     let wanted = |labels: &BTreeMap<String, String>| {
-        filters.labels("label", labels)
-            && !(filters.has("label!") && filters.labels("label!", labels))
+        filters.labels("label", labels) && filters.unlabelled("label!", labels)
     };
     let pruned = shared.scope.prune_volumes(all, wanted).await?;
     let answer = json!({ "VolumesDeleted": pruned.removed, "SpaceReclaimed": pruned.reclaimed });

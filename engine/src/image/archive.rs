@@ -4,11 +4,11 @@
 //! first put aside, by name. The names are only keys of a map; nothing here
 //! makes a path of them.
 
-use super::{compression::decompress, unpack::Limits};
+use super::Limits;
 use crate::{
     error::Error,
     ids::Digest,
-    storage::{Blob, Store, StoreError},
+    storage::{Blob, Store, StoreError, archive::decompress},
 };
 use std::{
     collections::HashMap,

@@ -20,7 +20,6 @@
 mod archive;
 mod catalog;
 mod changes;
-mod compression;
 mod config;
 mod import;
 mod layer;
@@ -32,7 +31,6 @@ mod pull;
 mod reference;
 mod registry;
 mod remove;
-mod unpack;
 
 use crate::{
     error::Error,
@@ -44,10 +42,10 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use tokio::io::AsyncRead;
 use tokio_util::{io::SyncIoBridge, task::TaskTracker};
 
+pub use crate::storage::archive::unpack::Limits;
 pub use config::{Healthcheck, History, ImageConfig, RootFs, RunConfig};
 pub use progress::{Detail, Message, Progress};
 pub use reference::{BadReference, Reference};
-pub use unpack::Limits;
 
 /// An image as one tenant sees it.
 #[derive(Debug, Clone)]

@@ -173,8 +173,9 @@ mod tests {
     fn of_the_host_a_tenant_may_see_nothing_but_what_stands_for_its_own_socket() {
         let tenant = "team".parse().unwrap();
         let allowed = |point: MountPoint| {
-            assert!(allow_mounts(&TenantName::operator(), &[point.clone()]).is_ok());
-            allow_mounts(&tenant, &[point]).is_ok()
+            let points = [point];
+            assert!(allow_mounts(&TenantName::operator(), &points).is_ok());
+            allow_mounts(&tenant, &points).is_ok()
         };
         assert!(allowed(bind("/var/run/docker.sock", "rprivate")));
         for source in ["/", "/var/run", "/var/run/docker.sock/..", "/run/tritium/tritium.sock"] {

@@ -13,14 +13,18 @@ const MAX_LINKS: u32 = 40;
 
 /// What a mount destination has to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub enum Kind {
     Directory,
     File,
 }
 
 impl Kind {
     /// Of the open file `fd`.
-    pub(crate) fn of(fd: BorrowedFd<'_>) -> Result<Self> {
+    ///
+    /// # Errors
+    ///
+    /// Those of fstat(2).
+    pub fn of(fd: BorrowedFd<'_>) -> Result<Self> {
         let mode = fs::fstat(fd)?.st_mode;
         Ok(if FileType::from_raw_mode(mode) == FileType::Directory {
             Self::Directory
@@ -31,7 +35,11 @@ impl Kind {
 }
 
 /// Opens `path` below `root`.
-pub(crate) fn open(root: BorrowedFd<'_>, path: &str, flags: OFlags) -> Result<OwnedFd> {
+///
+/// # Errors
+///
+/// Those of openat2(2).
+pub fn open(root: BorrowedFd<'_>, path: &str, flags: OFlags) -> Result<OwnedFd> {
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
     let path = if path.is_empty() { "." } else { path };
     loop {
@@ -45,7 +53,11 @@ pub(crate) fn open(root: BorrowedFd<'_>, path: &str, flags: OFlags) -> Result<Ow
 
 /// Opens a part of a volume as a place (`O_PATH`): links are followed, but none
 /// that leads out of it, however the volume is changed meanwhile.
-pub(crate) fn beneath(root: BorrowedFd<'_>, path: &str) -> Result<OwnedFd> {
+///
+/// # Errors
+///
+/// Those of openat2(2); `EXDEV` for a path that leads out.
+pub fn beneath(root: BorrowedFd<'_>, path: &str) -> Result<OwnedFd> {
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
     loop {
         let opened =
@@ -58,14 +70,22 @@ pub(crate) fn beneath(root: BorrowedFd<'_>, path: &str) -> Result<OwnedFd> {
 }
 
 /// This mount namespace's /dev/shm.
-pub(crate) fn shared_memory() -> Result<OwnedFd> {
+///
+/// # Errors
+///
+/// Those of openat2(2).
+pub fn shared_memory() -> Result<OwnedFd> {
     let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     fs::openat2(fs::CWD, "/dev/shm", flags, Mode::empty(), resolve)
 }
 
 /// Opens `path` below `root` as a place (`O_PATH`), made if it is missing.
-pub(crate) fn ensure(root: BorrowedFd<'_>, path: &str, kind: Kind) -> Result<OwnedFd> {
+///
+/// # Errors
+///
+/// Those of openat2(2), mkdirat(2) and mknodat(2).
+pub fn ensure(root: BorrowedFd<'_>, path: &str, kind: Kind) -> Result<OwnedFd> {
     ensure_within(root, &cleaned(path), kind, MAX_LINKS)
 }
 
@@ -103,7 +123,8 @@ fn ensure_within(root: BorrowedFd<'_>, path: &str, kind: Kind, links: u32) -> Re
 
 /// `path` without `.`, `..` and empty parts, and without a leading `/`: as
 /// Go's `filepath.Clean` has it, which Docker's users see.
-pub(crate) fn cleaned(path: &str) -> String {
+#[must_use]
+pub fn cleaned(path: &str) -> String {
     let mut parts: Vec<&str> = Vec::new();
     for part in path.split('/') {
         match part {

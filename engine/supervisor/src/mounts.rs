@@ -112,7 +112,7 @@ fn image(lower: &[String], layers_dir: &Path, subpath: &str, stage: &Path) -> Re
         return take(&layers_dir.join(only), subpath, false);
     }
     rustix::process::chdir(layers_dir)?;
-    crate::root::mount_layers(lower, stage)?;
+    tritium_supervisor::overlay::mount_layers(lower, stage)?;
     let taken = take(stage, subpath, false);
     rustix::mount::unmount(stage, UnmountFlags::DETACH)?;
     taken

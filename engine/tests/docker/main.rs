@@ -17,4 +17,5 @@ mod network;
 mod run;
 mod streams;
 mod tenants;
+mod usage;
 mod volumes;

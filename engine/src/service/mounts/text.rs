@@ -70,8 +70,8 @@ fn modes(mode: &str) -> Result<Vec<&str>, Error> {
         &PROPAGATIONS,
     ];
     let known = words.iter().all(|word| groups.iter().any(|group| group.contains(word)));
-    let twice = |group: &&[&str]| words.iter().filter(|word| group.contains(*word)).count() > 1;
-    if known && !groups.iter().any(|group| twice(&group)) {
+    let twice = |group: &[&str]| words.iter().filter(|word| group.contains(*word)).count() > 1;
+    if known && !groups.iter().any(|group| twice(group)) {
         return Ok(words);
     }
     Err(Error::Invalid(format!("invalid mode: {mode}")))

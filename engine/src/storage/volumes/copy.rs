@@ -115,7 +115,12 @@ impl Copy<'_> {
                 rustix::fs::symlinkat(&to, target, name)?;
                 own_and_time(target, name, &stat)?;
             }
-            _ => {
+            FileType::Fifo
+            | FileType::Socket
+            | FileType::CharacterDevice
+            | FileType::BlockDevice
+            | FileType::Directory
+            | FileType::Unknown => {
                 let mode = Mode::from_raw_mode(stat.st_mode & 0o7777);
                 rustix::fs::mknodat(target, name, kind, mode, stat.st_rdev)?;
                 own_and_time(target, name, &stat)?;

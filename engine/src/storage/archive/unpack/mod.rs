@@ -10,14 +10,20 @@
 //! 0:0 for a removed name, the xattr `trusted.overlay.opaque` for a directory
 //! that hides what is below. An archive cannot set overlayfs's xattrs itself.
 //!
-//! As with Docker, of two entries with one name the later one wins, but a
-//! directory is never replaced by something else.
+//! As with Docker, of two entries with one name the later one wins, but in a
+//! layer a directory is never replaced by something else.
+//!
+//! [`extract`] does the same into a container's root or a build's context,
+//! where others may be at work: names lead where they lead for a process whose
+//! root that directory is (`RESOLVE_IN_ROOT`), also across mounts, and `.wh.`
+//! files are files.
 
 mod beneath;
 mod entry;
 
 use crate::ids::Digest;
 use beneath::Root;
+use rustix::fd::OwnedFd;
 use sha2::{Digest as _, Sha256};
 use std::{
     io::{self, BufReader, Read},
@@ -48,23 +54,27 @@ impl Default for Limits {
 
 /// What was in the archive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Unpacked {
-    pub(super) diff_id: Digest,
+pub struct Unpacked {
+    pub diff_id: Digest,
     /// Bytes of its files.
-    pub(super) size: u64,
+    pub size: u64,
     /// It said who owns the root directory.
-    pub(super) root: bool,
+    pub root: bool,
 }
 
 /// Why a layer was refused.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum UnpackError {
+pub enum UnpackError {
     #[error("cannot read the archive: {0}", source_text(.source))]
     Read { source: io::Error },
     #[error("{:?} is outside of the layer", path)]
     Outside { path: PathBuf },
     #[error("{:?} is there twice, first as a directory", path)]
     WasDirectory { path: PathBuf },
+    #[error("cannot overwrite directory {path:?} with non-directory")]
+    OverDirectory { path: PathBuf },
+    #[error("cannot overwrite non-directory {path:?} with directory")]
+    OverFile { path: PathBuf },
     #[error("{:?} has an entry type that is not supported ({kind})", path)]
     Kind { path: PathBuf, kind: String },
     #[error("{:?} may not have the extended attribute {name}", path)]
@@ -73,7 +83,7 @@ pub(super) enum UnpackError {
     TooManyBytes { bytes: u64 },
     #[error("the archive has more than {entries} entries")]
     TooManyEntries { entries: u64 },
-    #[error("cannot {doing} {path:?} in the layer: {}", source_text(.source))]
+    #[error("cannot {doing} {path:?}: {}", source_text(.source))]
     Write { doing: &'static str, path: PathBuf, source: io::Error },
 }
 
@@ -83,22 +93,61 @@ fn source_text(source: &io::Error) -> String {
     source.to_string()
 }
 
-/// Unpacks `archive` (compressed or not) below `directory`. Blocks.
+/// How an archive goes into a tree that is there already.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Extract {
+    /// A directory stays one, and what is none does not become one.
+    pub keep_kinds: bool,
+    /// Who owns what comes; else the archive says.
+    pub owner: Option<(u32, u32)>,
+    pub limits: Limits,
+}
+
+/// Unpacks `archive` (compressed or not) into the directory `below` of `root`,
+/// over what is there. Blocks.
+///
+/// # Errors
+/// The archive is damaged, or tries something that is refused, or the disk is
+/// full; what came before that stays.
+pub fn extract(
+    archive: impl Read + Send,
+    root: OwnedFd,
+    below: &Path,
+    how: Extract,
+) -> Result<(), UnpackError> {
+    place_all(archive, Root::of_tree(root, below, how), how.limits, None).map(drop)
+}
+
+/// Unpacks `archive` (compressed or not) below `directory`, which becomes a
+/// layer. Blocks.
 ///
 /// # Errors
 /// The archive is damaged, or tries something that is refused, or the disk is
 /// full; `directory` then holds a part of it and is of no use.
-pub(super) fn unpack(
+pub fn unpack(
     archive: impl Read + Send,
     directory: &Path,
     limits: Limits,
 ) -> Result<Unpacked, UnpackError> {
+    let (size, root, read) =
+        place_all(archive, Root::open(directory)?, limits, Some(Sha256::new()))?;
+    Ok(Unpacked { diff_id: read.digest(), size, root })
+}
+
+/// Bytes of files, whether the root had an entry, and what has been read.
+type Placed<'a> = (u64, bool, Metered<Box<dyn Read + Send + 'a>>);
+
+fn place_all<'a>(
+    archive: impl Read + Send + 'a,
+    mut root: Root,
+    limits: Limits,
+    hash: Option<Sha256>,
+) -> Result<Placed<'a>, UnpackError> {
     let read = |source| UnpackError::Read { source };
-    let plain = super::compression::decompress(archive).map_err(read)?;
-    let metered = Metered::new(plain, limits.bytes);
+    let plain = crate::storage::archive::decompress(archive).map_err(read)?;
+    let metered = Metered::new(plain, limits.bytes, hash);
     let allowed = metered.allowed.clone();
     let mut stream = BufReader::with_capacity(BUFFER, metered);
-    let mut root = Root::open(directory)?;
     let mut size = 0_u64;
     let mut count = 0_u64;
     let mut archive = tar::Archive::new(&mut stream);
@@ -121,18 +170,17 @@ pub(super) fn unpack(
     let explicit_root = root.finish()?;
     // Padding counts: it is in the digest.
     io::copy(&mut stream, &mut io::sink()).map_err(|source| too_big(source, limits))?;
-    let diff_id = stream.into_inner().digest();
-    Ok(Unpacked { diff_id, size, root: explicit_root })
+    Ok((size, explicit_root, stream.into_inner()))
 }
 
 /// The diff id of an archive, without unpacking it. Blocks.
 ///
 /// # Errors
 /// The archive is damaged.
-pub(super) fn diff_id(archive: impl Read + Send, limits: Limits) -> Result<Digest, UnpackError> {
+pub fn diff_id(archive: impl Read + Send, limits: Limits) -> Result<Digest, UnpackError> {
     let read = |source| UnpackError::Read { source };
-    let plain = super::compression::decompress(archive).map_err(read)?;
-    let mut metered = Metered::new(plain, limits.bytes);
+    let plain = crate::storage::archive::decompress(archive).map_err(read)?;
+    let mut metered = Metered::new(plain, limits.bytes, Some(Sha256::new()));
     let mut buffer = vec![0; BUFFER];
     while metered.read(&mut buffer).map_err(|source| too_big(source, limits))? > 0 {}
     Ok(metered.digest())
@@ -156,7 +204,8 @@ fn too_big(source: io::Error, limits: Limits) -> UnpackError {
 /// what the parser takes into memory between two entries.
 struct Metered<R> {
     stream: R,
-    hash: Sha256,
+    /// Where somebody wants to know.
+    hash: Option<Sha256>,
     /// Bytes in all.
     left: u64,
     /// Bytes until the next entry must have begun, less the buffer's.
@@ -164,13 +213,13 @@ struct Metered<R> {
 }
 
 impl<R: Read> Metered<R> {
-    fn new(stream: R, bytes: u64) -> Self {
+    fn new(stream: R, bytes: u64, hash: Option<Sha256>) -> Self {
         let allowed = Arc::new(AtomicU64::new(METADATA));
-        Self { stream, hash: Sha256::new(), left: bytes, allowed }
+        Self { stream, hash, left: bytes, allowed }
     }
 
     fn digest(self) -> Digest {
-        Digest::of(self.hash.finalize().into())
+        Digest::of(self.hash.unwrap_or_default().finalize().into())
     }
 }
 
@@ -190,7 +239,9 @@ impl<R: Read> Read for Metered<R> {
         if allowed != u64::MAX {
             self.allowed.store(allowed - bytes, Ordering::Relaxed);
         }
-        self.hash.update(buffer.get(..count).unwrap_or_default());
+        if let Some(hash) = &mut self.hash {
+            hash.update(buffer.get(..count).unwrap_or_default());
+        }
         Ok(count)
     }
 }
