@@ -17,6 +17,8 @@ mod socket;
 mod sysctl;
 mod tenant;
 mod trace;
+mod traffic;
+mod wire;
 
 #[cfg(target_arch = "bpf")]
 #[panic_handler]

@@ -9,9 +9,12 @@ use aya_ebpf::{
     maps::{Array, HashMap, RingBuf, Stack},
 };
 use tritium_common::{
-    guard::{DenialCount, DenialKey, DeviceKey, Entry, ExecKey, Label, MAX_CONTAINERS},
-    ids::{CgroupId, TenantId},
+    guard::{
+        Binding, DenialCount, DenialKey, DeviceKey, Entry, ExecKey, Label, MAX_CONTAINERS, Owner,
+    },
+    ids::CgroupId,
     trace::{ErrorKey, MAX_WATCHED, Row, RowKey, State, Task, Watched},
+    traffic::{MAX_PAIRS, MAX_RTT_BUCKETS, Overflow, PairKey, RttKey, Traffic},
 };
 
 /// `BPF_F_NO_PREALLOC` of linux/bpf.h.
@@ -29,8 +32,12 @@ static LABELS: HashMap<CgroupId, Label> =
     HashMap::with_max_entries(2 * MAX_CONTAINERS, NO_PREALLOC);
 /// Container addresses, IPv4 ones as ::ffff:a.b.c.d.
 #[map]
-pub(crate) static ADDRESSES: HashMap<[u8; 16], TenantId> =
+pub(crate) static ADDRESSES: HashMap<[u8; 16], Owner> =
     HashMap::with_max_entries(4 * MAX_CONTAINERS, NO_PREALLOC);
+/// Interfaces of containers, by index of the host's end; what is not in here sends nothing.
+#[map]
+pub(crate) static BINDINGS: HashMap<u32, Binding> =
+    HashMap::with_max_entries(2 * MAX_CONTAINERS, NO_PREALLOC);
 /// Devices beyond the default ones, and what may be done to them.
 #[map]
 pub(crate) static DEVICES: HashMap<DeviceKey, u32> = HashMap::with_max_entries(65_536, NO_PREALLOC);
@@ -43,6 +50,18 @@ pub(crate) static DENIALS: HashMap<DenialKey, DenialCount> = HashMap::with_max_e
 /// The same, told as it happens, at most once per second, container and rule.
 #[map]
 pub(crate) static DENIED: RingBuf = RingBuf::with_byte_size(64 * 1024, 0);
+
+/// Who exchanged how much with whom.
+#[map]
+pub(crate) static TRAFFIC: HashMap<PairKey, Traffic> =
+    HashMap::with_max_entries(MAX_PAIRS, NO_PREALLOC);
+/// Round-trip times by bucket.
+#[map]
+pub(crate) static RTTS: HashMap<RttKey, u64> =
+    HashMap::with_max_entries(MAX_RTT_BUCKETS, NO_PREALLOC);
+/// What found no place in these two.
+#[map]
+pub(crate) static OVERFLOW: Array<Overflow> = Array::with_max_entries(1, 0);
 
 // The trace.
 
@@ -101,6 +120,7 @@ offsets!(
     CGROUP__ANCESTORS,
     CGROUP__KN,
     KERNFS_NODE__ID,
+    SOCK__SK_CGRP_DATA,
     LINUX_BINPRM__FILE,
     FILE__F_INODE,
     INODE__I_INO,

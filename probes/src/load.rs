@@ -16,17 +16,21 @@ use std::{
 use aya::{
     Btf, Ebpf, EbpfLoader,
     pin::PinError,
-    programs::{Lsm, Program, ProgramError, links::FdLink},
+    programs::{Lsm, Program, ProgramError, SchedClassifier, links::FdLink},
 };
 use tritium_sys::bpf::{CgroupHook, link_cgroup};
 
-use crate::{Verdict, btf::Types};
+use crate::{
+    Verdict,
+    btf::Types,
+    wire::{self, Wire, WireFault},
+};
 
 /// The kernel side; empty when built with `AYA_BUILD_SKIP`.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("TRITIUM_BPF_OBJECT"));
 
 /// Programs of the guard, what each needs, and what is lost without it.
-const GUARD: [(&str, &str, &str); 12] = [
+const GUARD: [(&str, &str, &str); 14] = [
     (
         "guard_device",
         "cgroup device program",
@@ -83,7 +87,20 @@ const GUARD: [(&str, &str, &str); 12] = [
         "ptrace is only as closed as namespaces and capabilities make it",
     ),
     ("lsm_socket", "BPF LSM, socket_create", "packet sockets are the runtime's to refuse"),
+    (
+        "count_tcp",
+        "cgroup sockops program",
+        "connections, segments sent again and round-trip times are not counted",
+    ),
+    (
+        WIRE,
+        "tc program, classifier bpf",
+        "who has a raw socket can send in the name of others on the same network",
+    ),
 ];
+
+/// The one that hangs on interfaces.
+const WIRE: &str = "guard_wire";
 
 /// Programs of the trace, in the order they are attached: what keeps stamps
 /// truthful comes before what makes them.
@@ -95,13 +112,24 @@ const TRACE: [(&str, &str); 5] = [
     ("trace_enter", "sys_enter"),
 ];
 
-const GUARD_MAPS: [&str; 7] =
-    ["CONTAINERS", "LABELS", "ADDRESSES", "DEVICES", "EXEC_DENIED", "DENIALS", "DENIED"];
+const GUARD_MAPS: [&str; 11] = [
+    "CONTAINERS",
+    "LABELS",
+    "ADDRESSES",
+    "BINDINGS",
+    "DEVICES",
+    "EXEC_DENIED",
+    "DENIALS",
+    "DENIED",
+    "TRAFFIC",
+    "RTTS",
+    "OVERFLOW",
+];
 const TRACE_MAPS: [&str; 8] =
     ["WATCHES", "TASKS", "STATE", "WATCHED", "ROWS", "FREE_ROWS", "ROW_OWNERS", "ERRORS"];
 
 /// Members whose offsets the programs know by a global named `STRUCT__MEMBER`.
-const OFFSETS: [(&str, &str, &str); 13] = [
+const OFFSETS: [(&str, &str, &str); 14] = [
     ("PT_REGS__CS", "pt_regs", "cs"),
     ("TASK_STRUCT__CGROUPS", "task_struct", "cgroups"),
     ("CSS_SET__DFL_CGRP", "css_set", "dfl_cgrp"),
@@ -115,6 +143,7 @@ const OFFSETS: [(&str, &str, &str); 13] = [
     ("INODE__I_NLINK", "inode", "i_nlink"),
     ("INODE__I_SB", "inode", "i_sb"),
     ("SUPER_BLOCK__S_DEV", "super_block", "s_dev"),
+    ("SOCK__SK_CGRP_DATA", "sock", "sk_cgrp_data"),
 ];
 
 /// Why the kernel side is not where it should be.
@@ -166,6 +195,9 @@ pub enum Load {
         /// What the kernel said.
         source: io::Error,
     },
+    /// The program for interfaces could not be hung on one.
+    #[error("cannot use {WIRE}")]
+    Wire(#[from] WireFault),
     /// A map that the object must have is missing, or is of another kind.
     #[error("the BPF object's map {0} is not as expected")]
     Map(&'static str),
@@ -313,8 +345,30 @@ impl GuardObject {
     fn attach_one(&mut self, place: &Place, program: &'static str, pin: &Path) -> Result<(), Load> {
         let cgroup = open_directory(&place.cgroup)?;
         let loaded = self.object.program_mut(program).ok_or(Load::Map(program))?;
+        if let Program::SchedClassifier(loaded) = loaded {
+            return load_wire(loaded, pin);
+        }
         attach(loaded, program, &cgroup, &self.btf, pin)
     }
+}
+
+/// Loads the program that hangs on interfaces; it is pinned if this kernel lets it hang there.
+fn load_wire(program: &mut SchedClassifier, pin: &Path) -> Result<(), Load> {
+    let refused = |source: ProgramError| Load::Program { program: WIRE, source: Box::new(source) };
+    program.load().map_err(refused)?;
+    wire::try_out(program)?;
+    program.pin(pin).map_err(|source| Load::Pin { path: pin.to_owned(), source })
+}
+
+/// The program that hangs on interfaces, where the kernel takes it.
+pub(crate) fn wire(place: &Place) -> Result<Option<Wire>, Load> {
+    let pin = place.guard_links().join(WIRE);
+    if !pin.exists() {
+        return Ok(None);
+    }
+    let program = SchedClassifier::from_pin(&pin)
+        .map_err(|source| Load::Program { program: WIRE, source: Box::new(source) })?;
+    Ok(Some(Wire::new(program)?))
 }
 
 /// Loads one program of the guard, attaches it and pins its link.
@@ -331,6 +385,7 @@ fn attach(
         Program::CgroupSkb(program) => program.load().and_then(|()| program.fd()),
         Program::CgroupSockAddr(program) => program.load().and_then(|()| program.fd()),
         Program::CgroupSock(program) => program.load().and_then(|()| program.fd()),
+        Program::SockOps(program) => program.load().and_then(|()| program.fd()),
         Program::CgroupDevice(program) => program.load().and_then(|()| program.fd()),
         Program::CgroupSysctl(program) => program.load().and_then(|()| program.fd()),
         Program::Lsm(program) => return attach_lsm(program, name, btf, pin),
@@ -359,6 +414,7 @@ fn hook_of(program: &str) -> Option<CgroupHook> {
         "guard_sendmsg6" => CgroupHook::Sendmsg6,
         "guard_egress" => CgroupHook::Egress,
         "guard_ingress" => CgroupHook::Ingress,
+        "count_tcp" => CgroupHook::SockOps,
         _ => return None,
     })
 }

@@ -3,8 +3,10 @@
 use std::time::{Duration, SystemTime};
 
 use crate::{
-    guard::{Denial, Rule},
+    guard::Denial,
+    rule::Rule,
     trace::TraceSnapshot,
+    traffic::{PeerTraffic, Uncounted},
 };
 
 /// Names that stand on each series of a container.
@@ -97,4 +99,8 @@ pub struct Snapshot {
     pub syscalls: Vec<(ContainerLabels, TraceSnapshot)>,
     /// What the guard refused.
     pub denials: Vec<Denial>,
+    /// Who exchanged how much with whom.
+    pub traffic: Vec<PeerTraffic>,
+    /// What is missing from that.
+    pub uncounted: Uncounted,
 }

@@ -5,6 +5,7 @@ mod client;
 mod commands;
 mod doctor;
 mod host;
+mod net;
 mod table;
 mod units;
 
@@ -46,6 +47,12 @@ enum Command {
         /// How long to count, in seconds, where nobody counted before.
         #[arg(long, default_value_t = 2)]
         seconds: u64,
+    },
+    /// Who exchanges how much with whom, and how well it arrives.
+    Net {
+        /// Go on until interrupted.
+        #[arg(long)]
+        watch: bool,
     },
     /// What the guard has refused.
     Denials,
@@ -89,6 +96,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             Command::Top { watch, seconds } => {
                 commands::syscalls(&client, None, *watch, *seconds).await?;
             }
+            Command::Net { watch } => net::show(&client, *watch).await?,
             Command::Denials => commands::denials(&client).await?,
             Command::Doctor => return doctor::run(&client).await,
         }

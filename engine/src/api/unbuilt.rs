@@ -37,9 +37,6 @@ const UNBUILT: &[(Route, &str, &str)] = &[
     (with_get, "/distribution/{*name}", "looking into a registry"),
     (with_get, "/images/search", "docker search"),
     (with_get, "/images/get", "docker save"),
-    (with_post, "/networks/create", "making networks"),
-    (with_post, "/networks/{id}/connect", "docker network connect"),
-    (with_post, "/networks/{id}/disconnect", "docker network disconnect"),
     (with_post, "/swarm/init", "a swarm"),
     (with_post, "/swarm/join", "a swarm"),
 ];
@@ -72,18 +69,26 @@ pub(super) fn routes() -> Router<Shared> {
     }
     // What a fresh Docker answers, too: there are none.
     router
+        .route("/swarm/leave", post(no_swarm_to_leave))
         .route("/plugins/{*rest}", any(plugin))
         .route("/plugins", get(async || error::json(StatusCode::OK, &json!([]))))
 }
 
 /// There are none, so none is found; to install one is not built.
 async fn plugin(method: Method, Path(rest): Path<String>) -> Response {
-    match rest.strip_suffix("/json") {
-        Some(name) if method == Method::GET => {
+    let (name, verb) = rest.rsplit_once('/').unwrap_or((&rest, ""));
+    match (method, verb) {
+        (Method::GET, "json")
+        | (Method::POST, "enable" | "disable" | "set" | "push")
+        | (Method::DELETE, "") => {
             error::message(StatusCode::NOT_FOUND, &format!("plugin \"{name}\" not found"))
         }
-        Some(_) | None => unbuilt("plugins").into_response(),
+        _ => unbuilt("plugins").into_response(),
     }
+}
+
+async fn no_swarm_to_leave() -> Response {
+    error::message(StatusCode::SERVICE_UNAVAILABLE, "This node is not part of a swarm")
 }
 
 async fn no_swarm() -> Response {

@@ -5,9 +5,9 @@
 //! overtake it.
 
 use super::{
-    AttachOptions, Attachment, EndpointRecord, Handle, MountPoint, Mounted, Record, RemoveOptions,
-    Snapshot, State, Update, WaitOutcome, attach::Waiting, handle::Inner, restart::Backoff,
-    state::Event, tools::Tools,
+    AttachOptions, Attachment, EndpointRecord, Handle, Joining, MountPoint, Mounted, Record,
+    RemoveOptions, Snapshot, State, Update, WaitOutcome, attach::Waiting, handle::Inner,
+    restart::Backoff, state::Event, tools::Tools,
 };
 use crate::{
     error::{Error, chain},
@@ -16,7 +16,7 @@ use crate::{
     signal,
     storage::NotRemoved,
 };
-use std::{sync::Arc, time::Duration};
+use std::{os::fd::OwnedFd, sync::Arc, time::Duration};
 use tokio::{
     sync::{broadcast, mpsc, oneshot, watch},
     time::{Instant, sleep_until},
@@ -38,6 +38,8 @@ pub(super) enum Request {
     Rename { name: String, done: Done<()> },
     Update { change: Box<Update>, done: Done<()> },
     Attach { options: AttachOptions, done: Done<Attachment> },
+    Join { joining: Box<Joining>, done: Done<()> },
+    Part { network: String, done: Done<()> },
 }
 
 /// Somebody waits for the container to end.
@@ -66,6 +68,8 @@ pub(super) struct Driver {
     pub(super) traced: Option<u64>,
     /// Its volumes have been mounted (also if there are none).
     pub(super) mounted: bool,
+    /// Its network namespace, while it is on networks that we connect.
+    pub(super) netns: Option<OwnedFd>,
     /// Its control group, while the guard knows it.
     pub(super) admitted: Option<u64>,
     seen: watch::Sender<Arc<Snapshot>>,
@@ -107,6 +111,7 @@ pub fn adopt(record: Record, running: Option<Running>, tools: &Tools) -> Handle 
         running_seen,
         traced: None,
         mounted,
+        netns: None,
         admitted: None,
         seen,
         requests,
@@ -124,8 +129,10 @@ impl Driver {
     async fn drive(mut self) {
         if let Some(running) = &self.running {
             let cgroup = running.cgroup_id();
+            let pid = running.pid();
             self.admitted = Some(cgroup);
             self.watch_if_asked(cgroup);
+            self.find_netns(pid);
         }
         let stopping = self.tools.stopping.clone();
         loop {
@@ -204,6 +211,14 @@ impl Driver {
             }
             Request::Attach { options, done } => {
                 let outcome = self.attach(options).await;
+                answer(done, outcome);
+            }
+            Request::Join { joining, done } => {
+                let outcome = self.join(*joining).await;
+                answer(done, outcome);
+            }
+            Request::Part { network, done } => {
+                let outcome = self.part_asked(&network).await;
                 answer(done, outcome);
             }
             Request::Remove { how, called, done } => {
@@ -388,6 +403,7 @@ impl Driver {
         };
         self.running = None;
         self.running_seen.send_replace(None);
+        self.announce_networks("disconnect");
         self.take_down().await;
         self.step(Event::Exited { code: exit.code, oom_killed: exit.oom_killed, at: exit.at });
         if exit.oom_killed {

@@ -21,6 +21,7 @@ mod handle;
 mod input;
 mod logs;
 mod mounts;
+mod networking;
 pub mod ports;
 mod record;
 mod registry;
@@ -30,7 +31,7 @@ mod tools;
 mod top;
 mod update;
 
-pub use bring_up::admission;
+pub use bring_up::{admission, interface};
 pub use driver::adopt;
 pub use exec::{ExecHandle, ExecRequest, ExecSnapshot, ExecStart};
 pub use handle::{
@@ -38,6 +39,7 @@ pub use handle::{
     WaitCondition, WaitOutcome,
 };
 pub use mounts::{Sockets, fill, is_docker_socket};
+pub use networking::{Joining, link_parts};
 pub use record::{EndpointRecord, MountPoint, Mounted, Record};
 pub use registry::Registry;
 pub use restart::wanted_at_start;

@@ -48,9 +48,11 @@ impl Scope {
         if let Some(platform) = request.platform.as_deref().filter(|it| !it.is_empty()) {
             check_platform(platform, &image, &request.config.image)?;
         }
+        self.check_links(&request.host)?;
+        let networks = self.networks_named(&request).await?;
         let name = asked.clone().unwrap_or_default();
         let create::Plan { mut record, warnings, volumes } =
-            create::plan(self, request, name, &image)?;
+            create::plan(self, request, name, &image, &networks)?;
         match asked {
             Some(name) => tools.registry.take_name(&self.tenant, &name, record.id)?,
             None => record.name = self.take_random_name(record.id),

@@ -8,10 +8,12 @@
 
 mod containers;
 mod create;
+mod endpoints;
 mod images;
 mod metrics;
 mod mounts;
 mod names;
+mod network_plan;
 mod networks;
 pub mod operator;
 mod policy;
@@ -25,7 +27,8 @@ mod volumes;
 
 pub use containers::{CreateContainer, Created};
 pub use metrics::Requests;
-pub use networks::NetworkView;
+pub use network_plan::{CreateNetwork, IpamPool};
+pub use networks::{Member, NetworkView, networks_on_record};
 pub use prune::Pruned;
 pub use start::{Found, find, known, restore};
 pub use system::{Counts, Host, LayerPlaces, Places};

@@ -5,9 +5,14 @@ use crate::{
     container::{MountPoint, Mounted, is_docker_socket},
     error::Error,
     ids::TenantName,
+    network::{self, Definition},
     spec::HostConfig,
 };
-use std::collections::BTreeMap;
+use ipnet::IpNet;
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
 
 /// Capabilities that a tenant may add: Docker's default set, so that
 /// `--cap-drop ALL --cap-add CHOWN` works.
@@ -87,6 +92,48 @@ pub(super) fn allow_volume(
         text("type"),
         text("device")
     )))
+}
+
+/// How many networks a tenant may have: about as many as Docker's own pools
+/// of addresses are good for.
+const MOST_NETWORKS: usize = 32;
+
+/// Refuses networks that take what is the host's, or more than a fair share
+/// of addresses. `others`: what the tenant has made already.
+///
+/// # Errors
+/// `Denied`, naming the option.
+pub(super) fn allow_network(definition: &Definition, others: usize) -> Result<(), Error> {
+    let tenant = &definition.tenant;
+    if tenant.is_operator() {
+        return Ok(());
+    }
+    let denied = |what: &str| Err(Error::Denied(format!("tenant {tenant} may not use {what}")));
+    if others >= MOST_NETWORKS {
+        return denied(&format!("more than {MOST_NETWORKS} networks"));
+    }
+    if definition.options.contains_key(network::BRIDGE_NAME) {
+        return denied(network::BRIDGE_NAME);
+    }
+    // What the host itself sends to a subnet would go to the tenant.
+    match definition.pools.iter().find(|pool| !is_private(pool.subnet)) {
+        Some(pool) => denied(&format!("the public subnet {}", pool.subnet)),
+        None => Ok(()),
+    }
+}
+
+/// RFC 1918, RFC 6598, RFC 2544 and RFC 4193.
+fn is_private(subnet: IpNet) -> bool {
+    const PRIVATE: [(IpAddr, u8); 6] = [
+        (IpAddr::V4(Ipv4Addr::new(10, 0, 0, 0)), 8),
+        (IpAddr::V4(Ipv4Addr::new(172, 16, 0, 0)), 12),
+        (IpAddr::V4(Ipv4Addr::new(192, 168, 0, 0)), 16),
+        (IpAddr::V4(Ipv4Addr::new(100, 64, 0, 0)), 10),
+        (IpAddr::V4(Ipv4Addr::new(198, 18, 0, 0)), 15),
+        (IpAddr::V6(Ipv6Addr::new(0xfc00, 0, 0, 0, 0, 0, 0, 0)), 7),
+    ];
+    let mut private = PRIVATE.iter().map(|(address, prefix)| IpNet::new_assert(*address, *prefix));
+    private.any(|private| private.contains(&subnet))
 }
 
 fn forbidden(host: &HostConfig) -> Option<String> {
@@ -199,6 +246,23 @@ mod tests {
         assert!(!allowed(&[("type", "tmpfs"), ("o", "size=1m,bind"), ("device", "/")]));
         assert!(!allowed(&[("type", "nfs"), ("o", "addr=10.0.0.1"), ("device", ":/")]));
         assert!(!allowed(&[("type", "ext4"), ("device", "/dev/vda")]));
+    }
+
+    #[test]
+    fn only_private_subnets_are_everybodys() {
+        for (subnet, private) in [
+            ("10.0.0.0/8", true),
+            ("172.31.0.0/16", true),
+            ("fd00::/64", true),
+            ("8.8.8.0/24", false),
+            ("0.0.0.0/0", false),
+            ("127.0.0.0/8", false),
+            ("172.0.0.0/8", false),
+            ("fe80::/64", false),
+            ("2000::/3", false),
+        ] {
+            assert_eq!(is_private(subnet.parse().unwrap()), private, "{subnet}");
+        }
     }
 
     #[test]

@@ -7,5 +7,5 @@ pub use crate::{
         State, Top, Update, WaitCondition, WaitOutcome,
     },
     image::{Auth, Image, Import, Message, Platform, Progress, Reference, Removal, Removed},
-    network::{Endpoint, Network, Proto, Published},
+    network::{AddressPool, Definition, Driver, Endpoint, Network, Proto, Published},
 };
