@@ -12,12 +12,14 @@
 //!
 //! Used by `service` only.
 
+mod archive;
 mod attach;
 mod bring_up;
 mod driver;
 mod exec;
 mod files;
 mod handle;
+mod health;
 mod input;
 mod logs;
 mod mounts;
@@ -27,10 +29,12 @@ mod record;
 mod registry;
 mod restart;
 mod state;
+mod stats;
 mod tools;
 mod top;
 mod update;
 
+pub use archive::{Extraction, PathStat};
 pub use bring_up::{admission, interface};
 pub use driver::adopt;
 pub use exec::{ExecHandle, ExecRequest, ExecSnapshot, ExecStart};
@@ -38,12 +42,14 @@ pub use handle::{
     AttachOptions, Attachment, Handle, Input, LogOptions, Output, RemoveOptions, Top,
     WaitCondition, WaitOutcome,
 };
+pub use health::{Health, HealthStatus, Probe};
 pub use mounts::{Sockets, fill, is_docker_socket};
 pub use networking::{Joining, link_parts};
 pub use record::{EndpointRecord, MountPoint, Mounted, Record};
 pub use registry::Registry;
 pub use restart::wanted_at_start;
 pub use state::State;
+pub use stats::Sample;
 pub use tools::Tools;
 pub use update::Update;
 

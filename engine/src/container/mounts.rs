@@ -78,14 +78,43 @@ impl Tools {
         Ok(mounts)
     }
 
-    /// The container does not run any more.
-    pub(super) async fn unmount(&self, record: &Record) {
+    /// The same for one who looks into a container that does not run: nothing
+    /// is made, nothing is told. Until `unsee`.
+    pub(super) async fn seen(&self, record: &Record) -> Result<Vec<UserMount>, Error> {
+        let mut mounts = Vec::new();
+        for point in &record.mounts {
+            let what = match &point.what {
+                Mounted::Bind { source, recursive, shallow, .. } => Shown::Bind {
+                    source: source.clone(),
+                    subpath: String::new(),
+                    recursive: *recursive,
+                    shallow: *shallow,
+                    propagation: String::new(),
+                },
+                Mounted::Volume { .. } => self.volume(record, point).await?,
+                Mounted::Image { layers, subpath, .. } => self.image(layers, subpath)?,
+                Mounted::Tmpfs {} => continue,
+            };
+            let (destination, readonly) = (point.destination.clone(), !point.writable);
+            mounts.push(UserMount { destination, readonly, what });
+        }
+        Ok(mounts)
+    }
+
+    pub(super) async fn unsee(&self, record: &Record) {
         for name in record.mounts.iter().filter_map(MountPoint::volume) {
             let unmounted = self.volumes.unmount(&record.tenant, name, record.id).await;
             if let Err(error) = unmounted {
                 let error = crate::error::chain(&error);
                 tracing::warn!(volume = %name, error, "cannot unmount a volume");
             }
+        }
+    }
+
+    /// The container does not run any more.
+    pub(super) async fn unmount(&self, record: &Record) {
+        self.unsee(record).await;
+        for name in record.mounts.iter().filter_map(MountPoint::volume) {
             let more = [("container", record.id.hex())];
             self.announce_volume(&record.tenant, name, "unmount", &more);
         }

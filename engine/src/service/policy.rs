@@ -69,6 +69,18 @@ pub(super) fn allow_mounts(tenant: &TenantName, points: &[MountPoint]) -> Result
     Ok(())
 }
 
+/// The same for one more process in a container.
+///
+/// # Errors
+/// `Denied`: it would have rights that its container may not have.
+pub(super) fn allow_exec(tenant: &TenantName, privileged: bool) -> Result<(), Error> {
+    if privileged && !tenant.is_operator() {
+        let what = "exec --privileged";
+        return Err(Error::Denied(format!("tenant {tenant} may not use {what}")));
+    }
+    Ok(())
+}
+
 /// Refuses volumes that are mounts of the host's: directories, disks, servers
 /// that only the host reaches. A tmpfs is the tenant's own memory.
 ///
