@@ -98,17 +98,7 @@ async fn build(
     runtime.sweep(&service::known(&found)).await?;
     let running = found.iter().filter_map(|it| it.for_probes().transpose());
     let probes = start_probes(config, &runtime, running.collect::<Result<_, _>>()?);
-    let networks = Networks::start(
-        NetworkConfig {
-            bridge: config.bridge.clone(),
-            address_pool: config.address_pool,
-            ready: config.ready,
-            guard: probes.guard().clone(),
-        },
-        tracker,
-    )
-    .await
-    .context("cannot prepare the network")?;
+    let networks = start_networks(config, &probes, tracker).await?;
     let attached = found.iter().filter_map(service::Found::for_network).collect();
     let made = service::networks_on_record(&store).await?;
     for (container, port) in networks.readopt(made, attached).await? {
@@ -139,6 +129,20 @@ async fn build(
         started: jiff::Timestamp::now(),
     };
     Ok(Engine::new(tools, images, tenants, about))
+}
+
+async fn start_networks(
+    config: &Config,
+    probes: &Probes,
+    tracker: &TaskTracker,
+) -> anyhow::Result<Networks> {
+    let network = NetworkConfig {
+        bridge: config.bridge.clone(),
+        address_pool: config.address_pool,
+        ready: config.ready,
+        guard: probes.guard().clone(),
+    };
+    Networks::start(network, tracker).await.context("cannot prepare the network")
 }
 
 /// What a container that is given "the Docker socket" finds.
