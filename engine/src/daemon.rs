@@ -9,7 +9,7 @@ use crate::{
     events::Events,
     ids::{self, TenantName},
     image::Images,
-    network::{NetworkConfig, Networks},
+    network::{NetworkConfig, Networks, dns::Dns},
     runtime::{Runtime, RuntimeConfig},
     service::{self, About, Engine, Tenants},
     storage::{Store, Volumes, atomic},
@@ -57,6 +57,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     tracing::info!("stopping; containers go on");
     stopping.cancel();
     engine.tools.networks.stop();
+    engine.tools.dns.stop();
     engine.tools.runtime.stop();
     tracker.close();
     if tokio::time::timeout(GRACE, tracker.wait()).await.is_err() {
@@ -107,9 +108,11 @@ async fn build(
     }
     let images = Images::open(store.clone(), tracker.clone()).await?;
     let tenants = Tenants::open(store.clone()).await?;
+    let dns = Dns::start(tracker).context("cannot prepare the resolvers")?;
     let tools = Tools {
         runtime,
         networks,
+        dns,
         store: store.clone(),
         volumes: Volumes::open(store).await.context("cannot read the volumes")?,
         sockets: sockets(config),
@@ -136,13 +139,17 @@ async fn start_networks(
     probes: &Probes,
     tracker: &TaskTracker,
 ) -> anyhow::Result<Networks> {
-    let network = NetworkConfig {
-        bridge: config.bridge.clone(),
-        address_pool: config.address_pool,
-        ready: config.ready,
-        guard: probes.guard().clone(),
-    };
-    Networks::start(network, tracker).await.context("cannot prepare the network")
+    let started = Networks::start(
+        NetworkConfig {
+            bridge: config.bridge.clone(),
+            address_pool: config.address_pool,
+            ready: config.ready,
+            guard: probes.guard().clone(),
+        },
+        tracker,
+    )
+    .await;
+    started.context("cannot prepare the network")
 }
 
 /// What a container that is given "the Docker socket" finds.

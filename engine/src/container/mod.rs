@@ -23,6 +23,7 @@ mod health;
 mod input;
 mod logs;
 mod mounts;
+mod names;
 mod networking;
 pub mod ports;
 mod record;
@@ -44,6 +45,7 @@ pub use handle::{
 };
 pub use health::{Health, HealthStatus, Probe};
 pub use mounts::{Sockets, fill, is_docker_socket};
+pub use names::{announce_names, resume_names};
 pub use networking::{Joining, link_parts};
 pub use record::{EndpointRecord, MountPoint, Mounted, Record};
 pub use registry::Registry;

@@ -140,6 +140,8 @@ pub async fn restore(found: Vec<Found>, tools: &Tools) -> Result<(), Error> {
     let mut to_start = Vec::new();
     let up: BTreeSet<_> =
         found.iter().filter(|it| it.running.is_some()).map(|it| it.record.id).collect();
+    let running = found.iter().filter(|it| it.running.is_some());
+    running.for_each(|it| container::announce_names(&it.record, tools));
     for Found { mut record, running, changed } in found {
         if running.is_none() {
             tools.runtime.cleanup(record.id).await;
@@ -154,6 +156,9 @@ pub async fn restore(found: Vec<Found>, tools: &Tools) -> Result<(), Error> {
         }
         if running.is_none() {
             tools.runtime.forget_exit(record.id);
+        }
+        if let Some(running) = &running {
+            container::resume_names(&record, running.pid(), tools).await;
         }
         tools.registry.take_name(&record.tenant, &record.name, record.id)?;
         keep_what_it_mounts(&record, tools);
