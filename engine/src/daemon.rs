@@ -6,14 +6,14 @@ use crate::{
     api,
     build::Builder,
     config::Config,
-    container::{Registry, Tools},
+    container::{Registry, Sockets, Tools},
     events::Events,
     ids::{self, TenantName},
     image::Images,
     network::{NetworkConfig, Networks, dns::Dns},
     runtime::{Runtime, RuntimeConfig},
     service::{self, About, Engine, Tenants},
-    storage::{Store, atomic},
+    storage::{Store, Volumes, atomic},
 };
 use anyhow::Context;
 use std::{
@@ -114,7 +114,9 @@ async fn build(
         runtime,
         networks,
         dns,
-        store,
+        store: store.clone(),
+        volumes: Volumes::open(store).await.context("cannot read the volumes")?,
+        sockets: sockets(config),
         probes: probes.clone(),
         events: Events::default(),
         registry: Registry::default(),
@@ -156,6 +158,11 @@ async fn start_networks(
     )
     .await;
     started.context("cannot prepare the network")
+}
+
+/// What a container that is given "the Docker socket" finds.
+fn sockets(config: &Config) -> Sockets {
+    Sockets { operator: config.socket.clone(), tenants: config.run_dir.join("tenants") }
 }
 
 /// Beside this very program, unless told otherwise.

@@ -182,9 +182,90 @@ impl<'de> Deserialize<'de> for TenantName {
     }
 }
 
+/// A volume: `[a-zA-Z0-9][a-zA-Z0-9_.-]+`, so it can name a directory.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(transparent)]
+pub struct VolumeName(std::sync::Arc<str>);
+
+/// The text does not name a volume, in Docker's words.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BadVolumeName {
+    #[error("volume name is too short, names should be at least two alphanumeric characters")]
+    Short,
+    #[error(
+        "\"{0}\" includes invalid characters for a local volume name, only \
+         \"[a-zA-Z0-9][a-zA-Z0-9_.-]\" are allowed. If you intended to pass a host directory, use \
+         absolute path"
+    )]
+    Characters(String),
+    #[error("volume name is too long, names should be at most 255 characters")]
+    Long,
+}
+
+impl VolumeName {
+    /// Docker's name for a volume that was given none.
+    #[must_use]
+    pub fn random() -> Self {
+        Self(ContainerId::of(random()).hex().into())
+    }
+
+    /// For file names and answers.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for VolumeName {
+    type Err = BadVolumeName;
+    fn from_str(text: &str) -> Result<Self, BadVolumeName> {
+        if text.len() < 2 {
+            return Err(BadVolumeName::Short);
+        }
+        let legal = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
+        let first = text.bytes().next().is_some_and(|byte| byte.is_ascii_alphanumeric());
+        if !first || !text.bytes().all(legal) {
+            return Err(BadVolumeName::Characters(text.to_owned()));
+        }
+        // NAME_MAX: it is a directory's name.
+        if text.len() > 255 {
+            return Err(BadVolumeName::Long);
+        }
+        Ok(Self(text.into()))
+    }
+}
+
+impl fmt::Display for VolumeName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for VolumeName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for VolumeName {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<str>::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_volumes_name_cannot_be_a_path() {
+        for text in ["", "a", "a/b", "..", ".a", "-a", "a b", "a\0b", "é1", &"a".repeat(256)] {
+            assert!(text.parse::<VolumeName>().is_err(), "{text}");
+        }
+        assert_eq!("A_.-9".parse::<VolumeName>().map(|it| it.to_string()), Ok("A_.-9".into()));
+        assert!(VolumeName::random().as_str().parse::<VolumeName>().is_ok());
+    }
 
     #[test]
     fn an_id_reads_back_as_it_was_written() {

@@ -9,10 +9,9 @@ use super::{
     wire::{container::Inspect, summary::Summary},
 };
 use crate::{
-    error::Error,
     service::{
         CreateContainer, Scope,
-        seen::{Snapshot, Update},
+        seen::{MountPoint, RemoveOptions, Snapshot, Update},
     },
     spec::{Config, HostConfig, NetworkingConfig},
 };
@@ -24,7 +23,6 @@ use axum::{
 use http::StatusCode;
 use serde::Deserialize;
 use serde_json::json;
-use std::sync::Arc;
 
 const LIST_FILTERS: &[&str] = &[
     "ancestor",
@@ -69,23 +67,28 @@ async fn list(State(shared): State<Shared>, params: Params) -> Answer {
     let all = params.flag("all")
         || limit.is_some()
         || ["status", "exited", "before", "since"].iter().any(|name| filters.has(name));
-    let size = params.flag("size");
     let now = crate::events::now();
     let wanted = scope.containers().into_iter().filter(|it| all || is_running(it));
     let wanted = wanted.filter(|it| query.fits(it)).take(limit.unwrap_or(usize::MAX));
-    let summaries: Vec<_> = wanted
-        .map(|snapshot| {
-            let image = scope.image(&snapshot.record.config.image).ok();
-            let same = image.filter(|image| image.id == snapshot.record.image);
-            let name = match &same {
-                Some(_) => snapshot.record.config.image.clone(),
-                None => snapshot.record.image.to_string(),
-            };
-            let size = size.then(|| same.map_or(0, |image| image.size));
-            Summary::of(&snapshot, name, size, now)
-        })
-        .collect();
+    let wanted: Vec<_> = wanted.collect();
+    let mut summaries = Vec::with_capacity(wanted.len());
+    for snapshot in wanted {
+        let size = match params.flag("size") {
+            true => Some(scope.container_size(&snapshot.record).await?),
+            false => None,
+        };
+        summaries.push(Summary::of(&snapshot, image_name(scope, &snapshot), size, now));
+    }
     Ok(error::json(StatusCode::OK, &summaries))
+}
+
+/// What the user called it, or its id if that name means another one by now.
+pub(super) fn image_name(scope: &Scope, snapshot: &Snapshot) -> String {
+    let image = scope.image(&snapshot.record.config.image).ok();
+    match image.filter(|image| image.id == snapshot.record.image) {
+        Some(_) => snapshot.record.config.image.clone(),
+        None => snapshot.record.image.to_string(),
+    }
 }
 
 /// As Docker sees it: also while it waits to be restarted.
@@ -193,7 +196,11 @@ impl<'a> Query<'a> {
         };
         let mounted = |wanted: &str| {
             let mut mounts = record.mounts.iter();
-            mounts.any(|it| it.destination == wanted || it.source.to_str() == Some(wanted))
+            let name = |it: &MountPoint| match it.name() {
+                "" => it.source().to_string_lossy().into_owned(),
+                name => name.to_owned(),
+            };
+            mounts.any(|it| it.destination == wanted || name(it) == wanted)
         };
         filters.any("network", on)
             && filters.any("publish", published)
@@ -273,12 +280,16 @@ async fn create(
     Ok(error::json(StatusCode::CREATED, &answer))
 }
 
-async fn inspect(State(shared): State<Shared>, Path(id): Path<String>) -> Answer {
+async fn inspect(State(shared): State<Shared>, Path(id): Path<String>, params: Params) -> Answer {
     let scope = &shared.scope;
     let snapshot = scope.container(&id)?.snapshot();
+    let size = match params.flag("size") {
+        true => Some(scope.container_size(&snapshot.record).await?),
+        false => None,
+    };
     let execs = scope.execs(snapshot.record.id).iter().map(|exec| exec.id().hex()).collect();
     let places = scope.places(&snapshot.record);
-    Ok(error::json(StatusCode::OK, &Inspect::of(&snapshot, &places, execs)))
+    Ok(error::json(StatusCode::OK, &Inspect::of(&snapshot, &places, execs, size)))
 }
 
 async fn top(State(shared): State<Shared>, Path(id): Path<String>, params: Params) -> Answer {
@@ -314,7 +325,8 @@ async fn remove(
     if params.flag("link") {
         return Err(unbuilt("removing a link"));
     }
-    shared.scope.container(&id)?.remove(params.flag("force"), &id).await?;
+    let how = RemoveOptions { force: params.flag("force"), volumes: params.flag("v") };
+    shared.scope.container(&id)?.remove(how, &id).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -322,28 +334,15 @@ async fn prune(State(shared): State<Shared>, params: Params) -> Answer {
     let filters = Filters::of(&params, &["label", "label!", "until"])?;
     let now = crate::events::now();
     let until = filters.values("until").map(|text| until(text, now)).collect::<Answer<Vec<_>>>()?;
-    let wanted = |snapshot: &Arc<Snapshot>| {
+    let wanted = |snapshot: &Snapshot| {
         let labels = snapshot.record.config.labels.clone().unwrap_or_default();
-        filters.labels("label", &labels)
-            && !(filters.has("label!") && filters.labels("label!", &labels))
+        filters.unlabelled("label!", &labels)
+            && filters.labels("label", &labels)
             && until.iter().all(|until| snapshot.record.created < *until)
     };
-    let mut deleted = Vec::new();
-    for snapshot in shared.scope.containers().iter().filter(|it| !is_running(it)) {
-        if !wanted(snapshot) {
-            continue;
-        }
-        let id = snapshot.record.id.hex();
-        let Ok(handle) = shared.scope.container(&id) else { continue };
-        match handle.remove(false, &handle.id().hex()).await {
-            Ok(()) => deleted.push(id),
-            // Started, or removed by somebody else, since we looked.
-            Err(Error::Conflict(_) | Error::NotFound(_)) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    let deleted = (!deleted.is_empty()).then_some(deleted);
-    let answer = json!({ "ContainersDeleted": deleted, "SpaceReclaimed": 0 });
+    let pruned = shared.scope.prune_containers(wanted).await?;
+    let deleted = (!pruned.removed.is_empty()).then_some(pruned.removed);
+    let answer = json!({ "ContainersDeleted": deleted, "SpaceReclaimed": pruned.reclaimed });
     Ok(error::json(StatusCode::OK, &answer))
 }
 

@@ -72,6 +72,11 @@ impl Filters {
         })
     }
 
+    /// The opposite: whether none of the values is among the labels.
+    pub(super) fn unlabelled(&self, name: &str, labels: &BTreeMap<String, String>) -> bool {
+        !self.has(name) || !self.labels(name, labels)
+    }
+
     /// A filter that is true or false, if it is there.
     pub(super) fn flag(&self, name: &str) -> Answer<Option<bool>> {
         let Some(value) = self.values(name).next() else { return Ok(None) };

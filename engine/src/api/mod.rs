@@ -11,7 +11,7 @@
 //! extract.rs  filters.rs  detach.rs      what requests say
 //! stream.rs  websocket.rs                hijacked connections
 //! containers.rs  lifecycle.rs  attach.rs  exec.rs  archive.rs  stats.rs
-//! images.rs  build.rs  networks.rs
+//! images.rs  build.rs  networks.rs  volumes.rs  usage.rs
 //! system.rs  events.rs  operator.rs  metrics.rs      the handlers
 //! unbuilt.rs      what Docker has and Tritium does not have yet: 501, never 404
 //! wire/  human.rs  error.rs              the answers
@@ -45,7 +45,9 @@ mod stats;
 mod stream;
 mod system;
 mod unbuilt;
+mod usage;
 mod version;
+mod volumes;
 mod websocket;
 mod wire;
 
@@ -128,8 +130,10 @@ fn routes() -> Router<Shared> {
         .merge(exec::routes())
         .merge(images::routes())
         .merge(networks::routes())
+        .merge(volumes::routes())
         .merge(stats::routes())
         .merge(system::routes())
+        .merge(usage::routes())
         .merge(events::routes())
         .merge(operator::routes())
         .merge(websocket::routes())

@@ -2,13 +2,13 @@
 
 use super::{
     Shared,
-    error::{self, Failure, unbuilt},
+    error::{self, unbuilt},
 };
 use axum::{
     Router,
     extract::Path,
     response::{IntoResponse, Response},
-    routing::{MethodRouter, any, delete, get, post, put},
+    routing::{MethodRouter, any, get, post},
 };
 use http::{Method, StatusCode};
 use serde_json::json;
@@ -25,13 +25,9 @@ const UNBUILT: &[(Route, &str, &str)] = &[
     (with_post, "/session", "docker build with BuildKit"),
     (with_post, "/grpc", "docker build with BuildKit"),
     (with_post, "/auth", "docker login"),
-    (with_get, "/system/df", "docker system df"),
     (with_get, "/distribution/{*name}", "looking into a registry"),
     (with_get, "/images/search", "docker search"),
     (with_get, "/images/get", "docker save"),
-    (with_post, "/images/prune", "docker image prune"),
-    (with_post, "/volumes/create", "making volumes"),
-    (with_put, "/volumes/{name}", "cluster volumes"),
     (with_post, "/swarm/init", "a swarm"),
     (with_post, "/swarm/join", "a swarm"),
 ];
@@ -42,10 +38,6 @@ fn with_get(what: &'static str) -> MethodRouter<Shared> {
 
 fn with_post(what: &'static str) -> MethodRouter<Shared> {
     post(async move || unbuilt(what))
-}
-
-fn with_put(what: &'static str) -> MethodRouter<Shared> {
-    put(async move || unbuilt(what))
 }
 
 fn with_any(what: &'static str) -> MethodRouter<Shared> {
@@ -67,10 +59,6 @@ pub(super) fn routes() -> Router<Shared> {
         .route("/swarm/leave", post(no_swarm_to_leave))
         .route("/plugins/{*rest}", any(plugin))
         .route("/plugins", get(async || error::json(StatusCode::OK, &json!([]))))
-        .route("/volumes", get(no_volumes))
-        .route("/volumes/prune", post(nothing_pruned))
-        .route("/volumes/{name}", get(no_such_volume))
-        .route("/volumes/{name}", delete(no_such_volume))
 }
 
 /// There are none, so none is found; to install one is not built.
@@ -92,16 +80,4 @@ async fn no_swarm_to_leave() -> Response {
 
 async fn no_swarm() -> Response {
     error::message(StatusCode::SERVICE_UNAVAILABLE, NO_SWARM)
-}
-
-async fn no_volumes() -> Response {
-    error::json(StatusCode::OK, &json!({ "Volumes": [], "Warnings": null }))
-}
-
-async fn nothing_pruned() -> Response {
-    error::json(StatusCode::OK, &json!({ "VolumesDeleted": null, "SpaceReclaimed": 0 }))
-}
-
-async fn no_such_volume(Path(name): Path<String>) -> Failure {
-    Failure(crate::error::Error::NotFound(format!("get {name}: no such volume")))
 }

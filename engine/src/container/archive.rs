@@ -235,9 +235,18 @@ impl Handle {
             hostname: directory.join("hostname"),
             resolv_conf: directory.join("resolv.conf"),
         };
-        let binds = tools.mounts(&record).await?;
-        let view = tools.runtime.view(tools.rootfs(&record)?, binds, Some(files)).await?;
-        Ok(Look { view, _stays_down: stays_down })
+        // To its end, whoever waits: what is mounted for it is unmounted.
+        let (tools, rootfs) = (tools.clone(), tools.rootfs(&record)?);
+        let work = async move {
+            let view = match tools.seen(&record).await {
+                Ok(mounts) => tools.runtime.view(rootfs, mounts, Some(files)).await,
+                Err(error) => Err(error),
+            };
+            tools.unsee(&record).await;
+            view.map(|view| Look { view, _stays_down: stays_down })
+        };
+        let done = self.tools().tracker.spawn(work).await;
+        done.map_err(|error| Error::internal("looking at the container's files failed", error))?
     }
 }
 

@@ -56,6 +56,8 @@ impl Driver {
         self.bring_up_names().await?;
         self.admit(&prepared)?;
         let rootfs = self.tools.rootfs(&self.record)?;
+        self.mounted = true;
+        let mounts = self.tools.mount(&self.record).await?;
         let waiting = std::mem::take(&mut self.waiting);
         let job = Job {
             id,
@@ -66,7 +68,7 @@ impl Driver {
             host: Arc::new(self.record.host.clone()),
             rootfs,
             files,
-            mounts: self.tools.mounts(&self.record).await?,
+            mounts,
             network: joined.network_namespace(network),
             pid: joined.pid,
             ipc: joined.ipc,
@@ -96,6 +98,9 @@ impl Driver {
         let detached = self.tools.networks.detach(id).await;
         self.report("cannot leave the network", detached);
         self.tools.runtime.cleanup(id).await;
+        if std::mem::take(&mut self.mounted) {
+            self.tools.unmount(&self.record).await;
+        }
         self.forget_endpoints();
     }
 
@@ -185,7 +190,28 @@ impl Driver {
         let of = |mode: &str, what| {
             mode.strip_prefix("container:").map(|other| self.pid_of(other, what)).transpose()
         };
-        Ok(Joined { network, pid: of(&host.pid_mode, "PID")?, ipc: of(&host.ipc_mode, "IPC")? })
+        let ipc = host.ipc_mode.strip_prefix("container:");
+        let ipc = ipc.map(|other| self.ipc_donor(other)).transpose()?;
+        Ok(Joined { network, pid: of(&host.pid_mode, "PID")?, ipc })
+    }
+
+    /// Who shares its IPC namespace and its /dev/shm, if it lets.
+    fn ipc_donor(&self, reference: &str) -> Result<i32, Error> {
+        let donor = self.tools.registry.find(&self.record.tenant, reference)?.snapshot();
+        let id = donor.record.id;
+        let Some(pid) = donor.state.pid() else {
+            return Err(Error::Conflict(format!(
+                "failed to join IPC namespace: container {id} is not running"
+            )));
+        };
+        let mode = donor.record.host.ipc_mode.as_str();
+        if mode == "shareable" || mode.starts_with("container:") {
+            return Ok(pid);
+        }
+        Err(Error::Invalid(format!(
+            "failed to join IPC namespace: container {id}: non-shareable IPC (hint: use \
+             IpcMode:shareable for the donor container)"
+        )))
     }
 
     fn pid_of(&self, reference: &str, what: &str) -> Result<i32, Error> {

@@ -5,8 +5,8 @@
 //! overtake it.
 
 use super::{
-    AttachOptions, Attachment, EndpointRecord, Handle, Joining, Probe, Record, Snapshot, State,
-    Update, WaitOutcome,
+    AttachOptions, Attachment, EndpointRecord, Handle, Joining, MountPoint, Mounted, Probe, Record,
+    RemoveOptions, Snapshot, State, Update, WaitOutcome,
     attach::Waiting,
     handle::{Inner, Views},
     restart::Backoff,
@@ -18,7 +18,7 @@ use crate::{
     events,
     runtime::{Exit, Running},
     signal,
-    storage::Upper,
+    storage::{NotRemoved, Upper},
 };
 use std::{os::fd::OwnedFd, sync::Arc, time::Duration};
 use tokio::{
@@ -39,7 +39,7 @@ pub(super) enum Request {
     Stop { signal: Option<i32>, timeout: Option<i64>, restart: bool, done: Done<()> },
     Kill { signal: i32, done: Done<()> },
     Freeze { freeze: bool, done: Done<()> },
-    Remove { force: bool, called: String, done: Done<()> },
+    Remove { how: RemoveOptions, called: String, done: Done<()> },
     Rename { name: String, done: Done<()> },
     Update { change: Box<Update>, done: Done<()> },
     Attach { options: AttachOptions, done: Done<Attachment> },
@@ -60,7 +60,7 @@ struct Ending {
 enum Then {
     Nothing,
     Restart,
-    Remove,
+    Remove(RemoveOptions),
 }
 
 pub(super) struct Driver {
@@ -73,6 +73,8 @@ pub(super) struct Driver {
     pub(super) running_seen: watch::Sender<Option<Running>>,
     /// The probes hold one watch for the label `tritium.trace=syscalls`.
     pub(super) traced: Option<u64>,
+    /// Its volumes have been mounted (also if there are none).
+    pub(super) mounted: bool,
     /// Its network namespace, while it is on networks that we connect.
     pub(super) netns: Option<OwnedFd>,
     /// Its control group, while the guard knows it.
@@ -115,6 +117,7 @@ pub fn adopt(record: Record, running: Option<Running>, tools: &Tools) -> Handle 
         views: views.clone(),
     });
     tools.registry.insert(handle.clone());
+    let mounted = running.is_some();
     let driver = Driver {
         record,
         tools: tools.clone(),
@@ -123,6 +126,7 @@ pub fn adopt(record: Record, running: Option<Running>, tools: &Tools) -> Handle 
         exits,
         running_seen,
         traced: None,
+        mounted,
         netns: None,
         admitted: None,
         views,
@@ -243,8 +247,8 @@ impl Driver {
                 let outcome = self.part_asked(&network).await;
                 answer(done, outcome);
             }
-            Request::Remove { force, called, done } => {
-                self.remove_asked(force, &called, done).await;
+            Request::Remove { how, called, done } => {
+                self.remove_asked(how, &called, done).await;
             }
             Request::Keep { done } => {
                 self.record.build = false;
@@ -410,13 +414,13 @@ impl Driver {
         Ok(())
     }
 
-    async fn remove_asked(&mut self, force: bool, called: &str, done: Done<()>) {
+    async fn remove_asked(&mut self, how: RemoveOptions, called: &str, done: Done<()>) {
         let Some(running) = self.running.clone() else {
             self.restart_at = None;
-            let outcome = self.remove().await;
+            let outcome = self.remove(how).await;
             return answer(done, outcome);
         };
-        if !force {
+        if !how.force {
             let paused = matches!(self.record.state, State::Paused { .. });
             let why = if paused {
                 "paused and must be unpaused first".to_owned()
@@ -430,7 +434,7 @@ impl Driver {
         self.no_restart = true;
         // An error: it has just ended, and the exit is on its way.
         drop(running.signal(SIGKILL));
-        self.endings.push(Ending { kill_at: None, then: Then::Remove, done });
+        self.endings.push(Ending { kill_at: None, then: Then::Remove(how), done });
     }
 
     /// The first process has ended, and so have all others.
@@ -511,25 +515,26 @@ impl Driver {
                     }
                     answer(done, outcome);
                 }
-                Then::Remove => removed = Some(done),
+                Then::Remove(how) => removed = Some((how, done)),
             }
         }
-        if let Some(done) = removed {
-            let outcome = self.remove().await;
+        if let Some((how, done)) = removed {
+            let outcome = self.remove(how).await;
             answer(done, outcome);
         }
     }
 
     /// Docker's `--rm`.
     async fn auto_remove(&mut self) {
-        if let Err(error) = self.remove().await {
+        let how = RemoveOptions { force: false, volumes: true };
+        if let Err(error) = self.remove(how).await {
             tracing::error!(container = %self.record.id, error = %chain(&error), "cannot remove");
         }
     }
 
     /// Record first, then the rest: what a crash leaves has no owner, and is
     /// swept away at the next start.
-    async fn remove(&mut self) -> Result<(), Error> {
+    async fn remove(&mut self, how: RemoveOptions) -> Result<(), Error> {
         if self.record.state == State::Removing {
             return Err(Error::Conflict(format!(
                 "removal of container {} is already in progress",
@@ -549,8 +554,12 @@ impl Driver {
         })?;
         self.tools.runtime.cleanup(id).await;
         self.tools.registry.remove(id);
+        self.tools.volumes.release(id);
         self.tools.announce(&self.record, "destroy", &[]);
         self.removed = true;
+        if how.volumes {
+            self.remove_volumes().await;
+        }
         Ok(())
     }
 
@@ -563,8 +572,25 @@ impl Driver {
         let (store, layers) = (self.tools.store.clone(), self.record.layers.clone());
         let taken = self.tools.tracker.spawn_blocking(move || store.take_upper(id, &layers)).await;
         let upper = taken.map_err(|error| Error::internal("cannot take a layer", error))??;
-        self.remove().await?;
+        self.remove(RemoveOptions { force: false, volumes: true }).await?;
         Ok(upper)
+    }
+
+    /// Docker's `rm -v`: of the volumes that were given no name. One that
+    /// another container uses stays.
+    async fn remove_volumes(&self) {
+        let anonymous =
+            |point: &&MountPoint| matches!(point.what, Mounted::Volume { anonymous: true, .. });
+        let tenant = &self.record.tenant;
+        for name in self.record.mounts.iter().filter(anonymous).filter_map(MountPoint::volume) {
+            match self.tools.volumes.remove(tenant, name).await {
+                Ok(()) => self.tools.announce_volume(tenant, name, "destroy", &[]),
+                Err(NotRemoved::InUse(_) | NotRemoved::NoSuch) => {}
+                Err(error) => {
+                    tracing::error!(volume = %name, error = %chain(&error), "cannot remove");
+                }
+            }
+        }
     }
 
     /// Moves on. A refusal would be a bug of this file: it is reported, and

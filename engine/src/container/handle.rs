@@ -66,6 +66,15 @@ pub struct LogOptions {
     pub details: bool,
 }
 
+/// How a container is removed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RemoveOptions {
+    /// If it runs, it is killed first.
+    pub force: bool,
+    /// The volumes that were given no name go with it.
+    pub volumes: bool,
+}
+
 /// When `docker wait` shall answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WaitCondition {
@@ -229,14 +238,14 @@ impl Handle {
         self.ask(|done| Request::Freeze { freeze: false, done }).await
     }
 
-    /// Removes it and everything of it; `force` kills it first. `called`: how
-    /// the user named it, for the refusal.
+    /// Removes it and everything of it. `called`: how the user named it, for
+    /// the refusal.
     ///
     /// # Errors
     /// `Conflict` if it runs and `force` is not given.
-    pub async fn remove(&self, force: bool, called: &str) -> Result<(), Error> {
+    pub async fn remove(&self, how: RemoveOptions, called: &str) -> Result<(), Error> {
         let called = called.to_owned();
-        self.ask(|done| Request::Remove { force, called, done }).await
+        self.ask(|done| Request::Remove { how, called, done }).await
     }
 
     /// A build leaves it to the user: it outlives the engine from now on.

@@ -22,6 +22,7 @@ mod handle;
 mod health;
 mod input;
 mod logs;
+mod mounts;
 mod names;
 mod networking;
 pub mod ports;
@@ -39,12 +40,14 @@ pub use bring_up::{admission, interface};
 pub use driver::adopt;
 pub use exec::{ExecHandle, ExecRequest, ExecSnapshot, ExecStart};
 pub use handle::{
-    AttachOptions, Attachment, Handle, Input, LogOptions, Output, Top, WaitCondition, WaitOutcome,
+    AttachOptions, Attachment, Handle, Input, LogOptions, Output, RemoveOptions, Top,
+    WaitCondition, WaitOutcome,
 };
 pub use health::{Health, HealthStatus, Probe};
+pub use mounts::{Sockets, fill, is_docker_socket};
 pub use names::{announce_names, resume_names};
 pub use networking::{Joining, link_parts};
-pub use record::{EndpointRecord, MountPoint, Record};
+pub use record::{EndpointRecord, MountPoint, Mounted, Record};
 pub use registry::Registry;
 pub use restart::wanted_at_start;
 pub use state::State;

@@ -2,12 +2,15 @@
 
 use super::{Health, HealthStatus, State};
 use crate::{
-    ids::{ContainerId, Digest, ImageId, NetworkId, TenantName},
+    ids::{ContainerId, Digest, ImageId, NetworkId, TenantName, VolumeName},
     network::{DEFAULT, Endpoint, Published},
     spec::{Config, EndpointSettings, HostConfig},
 };
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 /// Everything that a restart of the engine needs to know of a container.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -94,18 +97,109 @@ pub struct EndpointRecord {
     pub first: bool,
 }
 
-/// Something of the host's that the container sees; Docker's `MountPoint`.
+/// Something that is mounted in the container beside its root; Docker's
+/// `MountPoint`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MountPoint {
-    /// `bind` or `tmpfs`.
-    pub kind: String,
-    pub source: PathBuf,
     pub destination: String,
     /// Docker's `Mode` as it was written: `ro`, `z`, `rslave`.
     pub mode: String,
     pub writable: bool,
-    /// What is mounted below the source is seen too.
-    pub recursive: bool,
-    /// `rprivate` and so on.
+    /// `rprivate` and so on; empty for volumes.
     pub propagation: String,
+    #[serde(flatten)]
+    pub what: Mounted,
+}
+
+/// What is mounted there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub enum Mounted {
+    /// A file or directory of the host.
+    Bind {
+        source: PathBuf,
+        /// What is mounted below the source is seen too.
+        recursive: bool,
+        /// Made if it is missing, at each start.
+        #[serde(default)]
+        create: bool,
+        /// "Read-only" is not for what is mounted below the source.
+        #[serde(default)]
+        shallow: bool,
+    },
+    Volume {
+        name: VolumeName,
+        /// Its directory, as `inspect` shows it.
+        source: PathBuf,
+        /// Only this of it.
+        #[serde(default)]
+        subpath: String,
+        /// It was given no name, so it goes with the container where that is
+        /// asked for.
+        anonymous: bool,
+        /// Filled with the image's content, if it is empty.
+        #[serde(default)]
+        copy: bool,
+    },
+    /// `--mount type=tmpfs`; its options are in the `HostConfig`.
+    Tmpfs {},
+    Image {
+        /// As it was asked for.
+        name: String,
+        image: ImageId,
+        /// Diff ids, lowest first.
+        layers: Vec<Digest>,
+        #[serde(default)]
+        subpath: String,
+    },
+}
+
+impl MountPoint {
+    /// Docker's word.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self.what {
+            Mounted::Bind { .. } => "bind",
+            Mounted::Volume { .. } => "volume",
+            Mounted::Tmpfs {} => "tmpfs",
+            Mounted::Image { .. } => "image",
+        }
+    }
+
+    /// The volume that is mounted there.
+    #[must_use]
+    pub fn volume(&self) -> Option<&VolumeName> {
+        if let Mounted::Volume { name, .. } = &self.what { Some(name) } else { None }
+    }
+
+    /// Docker's `Name`: of the volume, or the image.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        match &self.what {
+            Mounted::Volume { name, .. } => name.as_str(),
+            Mounted::Image { name, .. } => name,
+            Mounted::Bind { .. } | Mounted::Tmpfs {} => "",
+        }
+    }
+
+    /// Docker's `Source`.
+    #[must_use]
+    pub fn source(&self) -> &Path {
+        match &self.what {
+            Mounted::Bind { source, .. } | Mounted::Volume { source, .. } => source,
+            Mounted::Tmpfs {} | Mounted::Image { .. } => Path::new(""),
+        }
+    }
+}
+
+impl Record {
+    /// The layers of the images that are mounted in it.
+    #[must_use]
+    pub fn mounted_layers(&self) -> Vec<Digest> {
+        let images = self.mounts.iter().filter_map(|point| match &point.what {
+            Mounted::Image { layers, .. } => Some(layers),
+            Mounted::Bind { .. } | Mounted::Volume { .. } | Mounted::Tmpfs {} => None,
+        });
+        images.flatten().copied().collect()
+    }
 }

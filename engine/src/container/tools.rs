@@ -1,13 +1,13 @@
 //! What every driver works with; cheap to clone.
 
-use super::{MountPoint, Record, Registry};
+use super::{Record, Registry, Sockets};
 use crate::{
     error::Error,
     events::{self, Event, Events},
-    ids::ContainerId,
+    ids::{ContainerId, TenantName, VolumeName},
     network::{Networks, dns::Dns},
-    runtime::{BindMount, Overlay, Runtime},
-    storage::{Batch, Store, Table},
+    runtime::{Overlay, Runtime},
+    storage::{Batch, Store, Table, Volumes},
 };
 use std::{collections::BTreeMap, path::PathBuf};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -20,6 +20,8 @@ pub struct Tools {
     pub networks: Networks,
     pub dns: Dns,
     pub store: Store,
+    pub volumes: Volumes,
+    pub sockets: Sockets,
     pub probes: Probes,
     pub events: Events,
     pub registry: Registry,
@@ -58,6 +60,26 @@ impl Tools {
         });
     }
 
+    /// Tells everybody what happened to a volume.
+    pub(crate) fn announce_volume(
+        &self,
+        tenant: &TenantName,
+        name: &VolumeName,
+        action: &str,
+        more: &[(&str, String)],
+    ) {
+        let driver = ("driver".to_owned(), "local".to_owned());
+        let more = more.iter().map(|(key, value)| ((*key).to_owned(), value.clone()));
+        self.events.publish(Event {
+            tenant: tenant.clone(),
+            kind: "volume",
+            action: action.to_owned(),
+            actor: name.to_string(),
+            attributes: more.chain([driver]).collect(),
+            at: events::now(),
+        });
+    }
+
     /// Writes the record; on disk when this returns.
     pub(crate) async fn save(&self, record: &Record) -> Result<(), Error> {
         let batch = Batch::default().put(Table::Containers, record.id.hex(), record);
@@ -85,33 +107,4 @@ impl Tools {
             readonly: record.host.readonly_rootfs,
         })
     }
-
-    /// What is mounted beside the root. A missing source of `-v` is made, as
-    /// Docker does (`--mount` has been refused at creation).
-    pub(super) async fn mounts(&self, record: &Record) -> Result<Vec<BindMount>, Error> {
-        let points = record.mounts.clone();
-        let resolved = tokio::task::spawn_blocking(move || points.iter().map(bind_mount).collect());
-        resolved.await.map_err(|error| Error::internal("cannot look at the mounts", error))?
-    }
-}
-
-fn bind_mount(point: &MountPoint) -> Result<BindMount, Error> {
-    let source = &point.source;
-    if let Err(error) = std::fs::metadata(source) {
-        let failed = |error| {
-            let doing = format!("error while creating mount source path '{}'", source.display());
-            Error::internal(doing, error)
-        };
-        if error.kind() != std::io::ErrorKind::NotFound {
-            return Err(failed(error));
-        }
-        std::fs::create_dir_all(source).map_err(failed)?;
-    }
-    Ok(BindMount {
-        source: source.clone(),
-        destination: point.destination.clone(),
-        readonly: !point.writable,
-        recursive: point.recursive,
-        propagation: point.propagation.clone(),
-    })
 }

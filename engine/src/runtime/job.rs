@@ -20,7 +20,7 @@ pub struct Job {
     pub host: Arc<HostConfig>,
     pub rootfs: Rootfs,
     pub files: Files,
-    pub mounts: Vec<BindMount>,
+    pub mounts: Vec<UserMount>,
     pub network: NetworkNamespace,
     /// The process whose PID namespace is shared (`--pid container:…`).
     pub pid: Option<i32>,
@@ -40,15 +40,30 @@ pub struct Files {
     pub resolv_conf: PathBuf,
 }
 
-/// A directory or file of the host inside the container.
+/// What the user wants to see in the container beside its root.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BindMount {
-    pub source: PathBuf,
+pub struct UserMount {
     pub destination: String,
     pub readonly: bool,
-    pub recursive: bool,
-    /// `rprivate` and so on, as in mount(8); empty is `rprivate`.
-    pub propagation: String,
+    pub what: Shown,
+}
+
+/// Where it comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Shown {
+    /// A directory or file of the host.
+    Bind {
+        source: PathBuf,
+        /// Only this of it: found by the kernel, and never outside of it.
+        subpath: String,
+        recursive: bool,
+        /// "Read-only" is not for what is mounted below the source.
+        shallow: bool,
+        /// `rprivate` and so on, as in mount(8); empty is `rprivate`.
+        propagation: String,
+    },
+    /// An image's layers, uppermost first, as names in `layers_dir`.
+    Image { lower: Vec<String>, layers_dir: PathBuf, subpath: String },
 }
 
 /// Which network the container sees.

@@ -53,7 +53,7 @@ pub use adopt::Adopted;
 pub use cgroup::{BlockUsage, CpuUsage, MemoryUsage, Usage};
 pub use devices::{DeviceRule, devices};
 pub use exec::{ExecRunning, ExecStdio};
-pub use job::{BindMount, ExecJob, Files, Job, NetworkNamespace};
+pub use job::{ExecJob, Files, Job, NetworkNamespace, Shown, UserMount};
 pub use machine::{Interface, Machine, Traffic, machine};
 pub use mounts::{MASKED_PATHS, READONLY_PATHS};
 pub use options::check;

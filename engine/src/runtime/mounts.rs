@@ -1,6 +1,6 @@
 //! What is mounted in a container beside its root.
 
-use super::{BindMount, Files};
+use super::{Files, Shown, UserMount};
 use crate::{error::Error, spec::HostConfig};
 use std::path::PathBuf;
 use tritium_supervisor::protocol::{Mount, MountKind, Propagation};
@@ -33,9 +33,9 @@ pub(super) fn mounts(
     host: &HostConfig,
     ipc: Option<i32>,
     files: &Files,
-    binds: &[BindMount],
+    user: &[UserMount],
 ) -> Result<Vec<Mount>, Error> {
-    let mut asked = Vec::new();
+    let mut asked = user.iter().map(users).collect::<Result<Vec<_>, _>>()?;
     for (destination, options) in host.tmpfs.iter().flatten() {
         asked.push(tmpfs(destination, options)?);
     }
@@ -43,13 +43,11 @@ pub(super) fn mounts(
         let options = request.tmpfs_options.clone().unwrap_or_default();
         let size = options.size_bytes.filter(|size| *size > 0).map(|size| format!("size={size}"));
         let mode = options.mode.filter(|mode| *mode > 0).map(|mode| format!("mode={mode:o}"));
-        let words: Vec<String> = size.into_iter().chain(mode).collect();
+        let flags = options.options.into_iter().flatten().flatten();
+        let words: Vec<String> = size.into_iter().chain(mode).chain(flags).collect();
         let mut mount = tmpfs(&request.target, &words.join(","))?;
         mount.readonly = request.read_only;
         asked.push(mount);
-    }
-    for bind in binds {
-        asked.push(self::bind(bind)?);
     }
     let mut mounts = defaults(host, ipc);
     mounts.retain(|mount| !asked.iter().any(|other| hides(other, mount)));
@@ -83,11 +81,13 @@ fn depth(path: &str) -> usize {
 
 fn mount(kind: MountKind, destination: &str) -> Mount {
     let destination = destination.to_owned();
-    Mount { kind, destination, readonly: false, nosuid: true, nodev: true, noexec: true }
+    let (nosuid, nodev, noexec) = (true, true, true);
+    Mount { kind, destination, readonly: false, shallow: false, nosuid, nodev, noexec }
 }
 
 fn shared(source: PathBuf, destination: &str) -> Mount {
-    let kind = MountKind::Bind { source, recursive: true, propagation: Propagation::Rprivate };
+    let (subpath, propagation) = (String::new(), Propagation::Rprivate);
+    let kind = MountKind::Bind { source, subpath, recursive: true, propagation };
     Mount { nosuid: false, nodev: false, noexec: false, ..mount(kind, destination) }
 }
 
@@ -103,7 +103,7 @@ fn defaults(host: &HostConfig, ipc: Option<i32>) -> Vec<Mount> {
         mount(MountKind::Mqueue, "/dev/mqueue"),
     ];
     let shm = match (ipc, host.ipc_mode.as_str()) {
-        (Some(pid), _) => Some(shared(format!("/proc/{pid}/root/dev/shm").into(), "/dev/shm")),
+        (Some(pid), _) => Some(mount(MountKind::SharedMemory { pid }, "/dev/shm")),
         (None, "host") => Some(shared("/dev/shm".into(), "/dev/shm")),
         (None, "none") => None,
         (None, _) => {
@@ -116,25 +116,32 @@ fn defaults(host: &HostConfig, ipc: Option<i32>) -> Vec<Mount> {
     mounts
 }
 
-fn bind(bind: &BindMount) -> Result<Mount, Error> {
-    let propagation = match bind.propagation.as_str() {
-        "" | "rprivate" => Propagation::Rprivate,
-        "private" => Propagation::Private,
-        "shared" => Propagation::Shared,
-        "rshared" => Propagation::Rshared,
-        "slave" => Propagation::Slave,
-        "rslave" => Propagation::Rslave,
-        other => return Err(Error::Invalid(format!("invalid propagation mode: {other}"))),
+fn users(user: &UserMount) -> Result<Mount, Error> {
+    let mut shallow = false;
+    let kind = match &user.what {
+        Shown::Bind { source, subpath, recursive, propagation, .. } => {
+            let propagation = match propagation.as_str() {
+                "" | "rprivate" => Propagation::Rprivate,
+                "private" => Propagation::Private,
+                "shared" => Propagation::Shared,
+                "rshared" => Propagation::Rshared,
+                "slave" => Propagation::Slave,
+                "rslave" => Propagation::Rslave,
+                other => return Err(Error::Invalid(format!("invalid propagation mode: {other}"))),
+            };
+            shallow = matches!(user.what, Shown::Bind { shallow: true, .. });
+            let (source, subpath, recursive) = (source.clone(), subpath.clone(), *recursive);
+            MountKind::Bind { source, subpath, recursive, propagation }
+        }
+        Shown::Image { lower, layers_dir, subpath } => MountKind::Layers {
+            lower: lower.clone(),
+            layers_dir: layers_dir.clone(),
+            subpath: subpath.clone(),
+        },
     };
-    let BindMount { source, destination, readonly, recursive, .. } = bind;
-    let kind = MountKind::Bind { source: source.clone(), recursive: *recursive, propagation };
-    Ok(Mount {
-        readonly: *readonly,
-        nosuid: false,
-        nodev: false,
-        noexec: false,
-        ..mount(kind, destination)
-    })
+    let (nosuid, nodev, noexec) = (false, false, false);
+    let readonly = user.readonly;
+    Ok(Mount { readonly, shallow, nosuid, nodev, noexec, ..mount(kind, &user.destination) })
 }
 
 /// `--tmpfs DESTINATION:OPTIONS`, with Docker's noexec, nosuid, nodev unless
@@ -220,14 +227,18 @@ mod tests {
 
     #[test]
     fn a_users_mount_replaces_a_default_one() {
-        let dev = BindMount {
-            source: "/dev".into(),
+        let dev = UserMount {
             destination: "/dev".into(),
             readonly: false,
-            recursive: true,
-            propagation: String::new(),
+            what: Shown::Bind {
+                source: "/dev".into(),
+                subpath: String::new(),
+                recursive: true,
+                shallow: false,
+                propagation: String::new(),
+            },
         };
-        let hosts = BindMount { destination: "/etc/hosts".into(), ..dev.clone() };
+        let hosts = UserMount { destination: "/etc/hosts".into(), ..dev.clone() };
         let mounts = mounts(&HostConfig::default(), None, &files(), &[dev, hosts]).unwrap();
         assert!(at(&mounts, "/dev/shm").is_none());
         assert_eq!(mounts.iter().filter(|mount| mount.destination == "/dev").count(), 1);
@@ -251,10 +262,13 @@ mod tests {
             | MountKind::Cgroup
             | MountKind::Mqueue
             | MountKind::Devpts
-            | MountKind::Tmpfs { .. }) => panic!("{other:?}"),
+            | MountKind::Tmpfs { .. }
+            | MountKind::Layers { .. }
+            | MountKind::SharedMemory { .. }) => panic!("{other:?}"),
         };
         assert_eq!(source(shm("host", None)), PathBuf::from("/dev/shm"));
-        assert_eq!(source(shm("container:x", Some(7))), PathBuf::from("/proc/7/root/dev/shm"));
+        let of_other = shm("container:x", Some(7)).unwrap().kind;
+        assert_eq!(of_other, MountKind::SharedMemory { pid: 7 });
     }
 
     #[test]

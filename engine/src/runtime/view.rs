@@ -7,7 +7,7 @@
 //! descriptor. So nothing is ever mounted where the host could see it, and
 //! nothing is left when the engine dies.
 
-use super::{BindMount, Files, Overlay, Runtime, running::Running};
+use super::{Files, Overlay, Runtime, Shown, UserMount, running::Running};
 use crate::error::Error;
 use rustix::{
     fd::{AsFd, BorrowedFd, OwnedFd},
@@ -67,7 +67,7 @@ impl View {
 }
 
 impl Runtime {
-    /// Mounts the files of a container that does not run, with `binds` in it.
+    /// Mounts the files of a container that does not run, with `mounts` in it.
     /// It must not be started before the view is dropped: overlayfs would have
     /// two masters.
     ///
@@ -76,10 +76,10 @@ impl Runtime {
     pub async fn view(
         &self,
         rootfs: Overlay,
-        binds: Vec<BindMount>,
+        mounts: Vec<UserMount>,
         files: Option<Files>,
     ) -> std::result::Result<View, Error> {
-        let made = on_a_thread(move || stopped(&rootfs, &binds, files.as_ref())).await;
+        let made = on_a_thread(move || stopped(&rootfs, &mounts, files.as_ref())).await;
         made.map_err(|error| Error::internal("cannot mount the container's files", error))
     }
 }
@@ -161,15 +161,25 @@ fn running(process: BorrowedFd<'_>, bare: bool) -> Result<View> {
     Ok(View { root: place("/")?, _namespace: Some(namespace(&proc)?) })
 }
 
-fn stopped(rootfs: &Overlay, binds: &[BindMount], files: Option<&Files>) -> Result<View> {
+fn stopped(rootfs: &Overlay, mounts: &[UserMount], files: Option<&Files>) -> Result<View> {
     let proc = place("/proc")?;
     unshare(nix::sched::CloneFlags::CLONE_NEWNS)?;
     private()?;
     chdir(&rootfs.layers_dir)?;
+    // Before the root is mounted: images use its place for a moment.
+    let mut trees = Vec::new();
+    for UserMount { destination, readonly, what } in mounts {
+        let shallow = matches!(what, Shown::Bind { shallow: true, .. });
+        if let Some(tree) = tree(what, &rootfs.target)? {
+            if *readonly {
+                read_only(tree.as_fd(), !shallow)?;
+            }
+            trees.push((tree, destination));
+        }
+    }
     let root = overlay::mount(rootfs)?;
-    for mount in binds {
-        let BindMount { source, destination, recursive, readonly, .. } = mount;
-        bind(root.as_fd(), source, destination, (*recursive, *readonly))?;
+    for (tree, destination) in trees {
+        attach(root.as_fd(), &tree, destination)?;
     }
     for (source, destination) in files.into_iter().flat_map(|files| {
         [
@@ -178,7 +188,9 @@ fn stopped(rootfs: &Overlay, binds: &[BindMount], files: Option<&Files>) -> Resu
             (&files.resolv_conf, "/etc/resolv.conf"),
         ]
     }) {
-        bind(root.as_fd(), source, destination, (false, false))?;
+        if let Some(tree) = clone(source, "", false)? {
+            attach(root.as_fd(), &tree, destination)?;
+        }
     }
     if rootfs.readonly {
         read_only(root.as_fd(), false)?;
@@ -190,25 +202,43 @@ fn stopped(rootfs: &Overlay, binds: &[BindMount], files: Option<&Files>) -> Resu
     Ok(View { root, _namespace: Some(namespace(&proc)?) })
 }
 
-fn bind(
-    root: BorrowedFd<'_>,
-    source: &Path,
-    destination: &str,
-    (recursive, readonly): (bool, bool),
-) -> Result<()> {
-    let below = if recursive { OpenTreeFlags::AT_RECURSIVE } else { OpenTreeFlags::empty() };
-    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | below;
-    let tree = match open_tree(CWD, source, flags) {
-        // Docker makes it at the next start; until then there is nothing to see.
-        Err(Errno::NOENT) => return Ok(()),
-        tree => tree?,
-    };
-    if readonly {
-        read_only(tree.as_fd(), recursive)?;
+/// What is to be seen at a mount point; none if it is not there (any more):
+/// that is told, or made, when the container is started.
+fn tree(what: &Shown, stage: &Path) -> Result<Option<OwnedFd>> {
+    match what {
+        Shown::Bind { source, subpath, recursive, .. } => clone(source, subpath, *recursive),
+        Shown::Image { lower, layers_dir, subpath } => {
+            if let [only] = lower.as_slice() {
+                return clone(&layers_dir.join(only), subpath, false);
+            }
+            overlay::mount_layers(lower, stage)?;
+            let tree = clone(stage, subpath, false);
+            unmount(stage, UnmountFlags::DETACH)?;
+            tree
+        }
     }
+}
+
+fn clone(source: &Path, subpath: &str, recursive: bool) -> Result<Option<OwnedFd>> {
+    let open = OFlags::PATH | OFlags::CLOEXEC;
+    let found = rustix::fs::open(source, open, Mode::empty()).and_then(|source| {
+        if subpath.is_empty() { Ok(source) } else { inside::beneath(source.as_fd(), subpath) }
+    });
+    let found = match found {
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::XDEV | Errno::LOOP) => return Ok(None),
+        found => found?,
+    };
+    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_EMPTY_PATH;
+    flags.set(OpenTreeFlags::AT_RECURSIVE, recursive);
+    open_tree(found, "", flags).map(Some)
+}
+
+fn attach(root: BorrowedFd<'_>, tree: &OwnedFd, destination: &str) -> Result<()> {
     let at = inside::ensure(root, destination, Kind::of(tree.as_fd())?)?;
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
-    move_mount(&tree, "", &at, "", flags)
+    move_mount(tree, "", &at, "", flags)
 }
 
 fn read_only(mount: BorrowedFd<'_>, recursive: bool) -> Result<()> {

@@ -1,6 +1,6 @@
 //! Containers of one tenant: make, find, list, rename.
 
-use super::{Scope, create, mounts, policy};
+use super::{Scope, create, policy};
 use crate::{
     container::{self, ExecHandle, ExecRequest, Handle, Snapshot},
     error::Error,
@@ -63,9 +63,8 @@ impl Scope {
         self.check_links(&request.host)?;
         let networks = self.networks_named(&request).await?;
         let name = asked.clone().unwrap_or_default();
-        let create::Plan { mut record, mut warnings } =
-            create::plan(&self.tenant, request, name, &image, &networks)?;
-        warnings.extend(mounts::without_volume(&record.config, &record.mounts));
+        let create::Plan { mut record, warnings, volumes } =
+            create::plan(self, request, name, &image, &networks)?;
         match asked {
             Some(name) => tools.registry.take_name(&self.tenant, &name, record.id)?,
             None => record.name = self.take_random_name(record.id),
@@ -77,11 +76,11 @@ impl Scope {
     async fn make_or_forget(&self, record: container::Record) -> Result<ContainerId, Error> {
         let tools = &self.engine.tools;
         let id = record.id;
-        let tenant = record.tenant.clone();
-        let name = record.name.clone();
-        let outcome = self.make(record).await;
+        let model = record.clone();
+        let outcome = self.make(record, volumes).await;
         if outcome.is_err() {
-            tools.registry.free_name(&tenant, &name);
+            tools.registry.free_name(&model.tenant, &model.name);
+            self.abandon_volumes(&model).await;
             // What is left without a record is swept away at the next start.
             if let Err(error) = tools.store.remove_rootfs(id).await {
                 let error = crate::error::chain(&error);
@@ -91,11 +90,18 @@ impl Scope {
         outcome.map(|()| id)
     }
 
-    async fn make(&self, record: container::Record) -> Result<(), Error> {
+    async fn make(
+        &self,
+        record: container::Record,
+        volumes: Vec<crate::storage::Volume>,
+    ) -> Result<(), Error> {
         let tools = &self.engine.tools;
         let doing = || format!("cannot make the root filesystem of container {}", record.id);
         let made = tools.store.create_rootfs(record.id, &record.layers).await;
         made.map_err(|error| Error::internal(doing(), error))?;
+        let held = tools.store.hold_for(record.id, &record.mounted_layers());
+        held.map_err(|error| Error::internal(doing(), error))?;
+        self.provide_volumes(&record, volumes).await?;
         tools.save(&record).await?;
         tools.announce(&record, "create", &[]);
         container::adopt(record, None, tools);
@@ -126,7 +132,10 @@ impl Scope {
     /// A build is through with a container of its own.
     pub(super) async fn end_for_build(&self, handle: &Handle, end: Ending) -> Result<(), Error> {
         match end {
-            Ending::Gone => handle.remove(true, &handle.id().hex()).await,
+            Ending::Gone => {
+                let how = RemoveOptions { force: true, volumes: true };
+                handle.remove(how, &handle.id().hex()).await
+            }
             Ending::Kept => handle.keep().await,
         }
     }

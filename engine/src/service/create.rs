@@ -1,12 +1,12 @@
 //! What a new container is to be: the request, the image's defaults and
 //! Docker's own, merged and checked.
 
-use super::{CreateContainer, endpoints, policy};
+use super::{CreateContainer, Scope, endpoints, policy};
 use crate::{
     container::{Record, State, Update, ports},
     error::Error,
     events,
-    ids::{self, ContainerId, TenantName},
+    ids::{self, ContainerId},
     image::{self, Image},
     network::Network,
     runtime,
@@ -25,11 +25,13 @@ const LEAST_MEMORY: i64 = 6 * 1024 * 1024;
 pub(super) struct Plan {
     pub(super) record: Record,
     pub(super) warnings: Vec<String>,
+    /// That must be there for it.
+    pub(super) volumes: Vec<crate::storage::Volume>,
 }
 
 /// Decides everything that can be decided without touching the host.
 pub(super) fn plan(
-    tenant: &TenantName,
+    scope: &Scope,
     request: CreateContainer,
     name: String,
     image: &Image,
@@ -46,10 +48,11 @@ pub(super) fn plan(
     check_resources(&mut host, &mut warnings)?;
     super::modes::check(&host)?;
     check_modes(&host)?;
+    let tenant = &scope.tenant;
     policy::allow(tenant, &host)?;
     ports::publish(&config, &host)?;
     runtime::check(&host)?;
-    let mounts = super::mounts::plan(&config, &host)?;
+    let mounts = super::mounts::plan(scope, &config, &host)?;
     let endpoints = endpoints::plan(&config, &host, &networking, networks)?;
     let record = Record {
         version: Record::VERSION,
@@ -62,7 +65,7 @@ pub(super) fn plan(
         config,
         host,
         args,
-        mounts,
+        mounts: mounts.points,
         endpoints,
         published: Vec::new(),
         restart_count: 0,
@@ -71,7 +74,7 @@ pub(super) fn plan(
         state: State::Created { code: 0, error: String::new() },
         health: None,
     };
-    Ok(Plan { record, warnings })
+    Ok(Plan { record, warnings, volumes: mounts.volumes })
 }
 
 /// What the image says where the user says nothing (moby's `daemon/commit.go`, merge).
@@ -361,14 +364,21 @@ fn check_modes(host: &HostConfig) -> Result<(), Error> {
             "conflicting options: port publishing and the container type network mode".into(),
         ));
     }
-    if host.volumes_from.as_ref().is_some_and(|from| !from.is_empty()) {
-        return Err(Error::Unsupported("--volumes-from is not built yet".into()));
-    }
     if !matches!(host.userns_mode.as_str(), "" | "host") {
         return Err(Error::Invalid("invalid USER namespace mode".into()));
     }
-    if host.ipc_mode.starts_with("container:") {
-        return Err(Error::Unsupported("--ipc container: is not built yet".into()));
+    check_storage(host)
+}
+
+/// Docker knows one option, which needs a file system with project quotas.
+fn check_storage(host: &HostConfig) -> Result<(), Error> {
+    let refused = |message: String| Err(Error::NotStarted { code: 128, message });
+    match host.storage_opt.iter().flatten().next() {
+        Some((key, _)) if key.eq_ignore_ascii_case("size") => refused(
+            "--storage-opt is supported only for overlay over xfs with 'pquota' mount option"
+                .into(),
+        ),
+        Some((key, _)) => refused(format!("Unknown option {key}")),
+        None => Ok(()),
     }
-    Ok(())
 }

@@ -21,10 +21,13 @@ mod network_plan;
 mod networks;
 pub mod operator;
 mod policy;
+mod prune;
 pub mod seen;
 mod start;
 mod system;
 mod tenants;
+mod usage;
+mod volumes;
 
 pub use build::BuildImage;
 pub use commit::CommitContainer;
@@ -32,9 +35,12 @@ pub use containers::{CreateContainer, Created};
 pub use metrics::Requests;
 pub use network_plan::{CreateNetwork, IpamPool};
 pub use networks::{Member, NetworkView, networks_on_record};
+pub use prune::Pruned;
 pub use start::{Found, find, known, restore};
 pub use system::{Counts, Host, LayerPlaces, Places};
 pub use tenants::Tenants;
+pub use usage::{ContainerSize, ImageUsage};
+pub use volumes::{CreateVolume, VolumeView};
 
 use crate::{build::Builder, container::Tools, ids::TenantName, image::Images};
 use std::sync::Arc;

@@ -142,10 +142,11 @@ impl Scope {
         }
         let scope = self.engine.tenant(name.clone());
         let (containers, images) = (scope.containers().len(), scope.images().len());
-        if containers + images > 0 {
+        let volumes = scope.volumes().len();
+        if containers + images + volumes > 0 {
             return Err(Error::Conflict(format!(
-                "tenant {name} still has {containers} containers and {images} images: remove them \
-                 first"
+                "tenant {name} still has {containers} containers, {images} images and {volumes} \
+                 volumes: remove them first"
             )));
         }
         if self.engine.tenants.list().contains(&name) {

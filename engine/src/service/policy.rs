@@ -2,13 +2,17 @@
 //! that root may; everybody else for nothing that reaches out of a container.
 
 use crate::{
+    container::{MountPoint, Mounted, is_docker_socket},
     error::Error,
     ids::TenantName,
     network::{self, Definition},
     spec::HostConfig,
 };
 use ipnet::IpNet;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
 
 /// Capabilities that a tenant may add: Docker's default set, so that
 /// `--cap-drop ALL --cap-add CHOWN` works.
@@ -43,6 +47,28 @@ pub(super) fn allow(tenant: &TenantName, host: &HostConfig) -> Result<(), Error>
     }
 }
 
+/// Refuses to show what is the host's. The Docker socket is not: a tenant finds
+/// its own behind that name.
+///
+/// # Errors
+/// `Denied`, naming the mount.
+pub(super) fn allow_mounts(tenant: &TenantName, points: &[MountPoint]) -> Result<(), Error> {
+    if tenant.is_operator() {
+        return Ok(());
+    }
+    for point in points {
+        let Mounted::Bind { source, .. } = &point.what else { continue };
+        if is_docker_socket(source) && point.propagation == "rprivate" {
+            continue;
+        }
+        return Err(Error::Denied(format!(
+            "tenant {tenant} may not use a bind mount of the host's files ({})",
+            source.display()
+        )));
+    }
+    Ok(())
+}
+
 /// The same for one more process in a container.
 ///
 /// # Errors
@@ -53,6 +79,31 @@ pub(super) fn allow_exec(tenant: &TenantName, privileged: bool) -> Result<(), Er
         return Err(Error::Denied(format!("tenant {tenant} may not use {what}")));
     }
     Ok(())
+}
+
+/// Refuses volumes that are mounts of the host's: directories, disks, servers
+/// that only the host reaches. A tmpfs is the tenant's own memory.
+///
+/// # Errors
+/// `Denied`.
+pub(super) fn allow_volume(
+    tenant: &TenantName,
+    options: &BTreeMap<String, String>,
+) -> Result<(), Error> {
+    if tenant.is_operator() || options.is_empty() {
+        return Ok(());
+    }
+    let text = |key: &str| options.get(key).map(String::as_str).unwrap_or_default();
+    let flags = ["bind", "rbind", "shared", "rshared"];
+    let plain = text("type") == "tmpfs" && !text("o").split(',').any(|word| flags.contains(&word));
+    if plain {
+        return Ok(());
+    }
+    Err(Error::Denied(format!(
+        "tenant {tenant} may not use a volume of type {:?} on device {:?}: only tmpfs",
+        text("type"),
+        text("device")
+    )))
 }
 
 /// How many networks a tenant may have: about as many as Docker's own pools
@@ -118,14 +169,6 @@ fn forbidden(host: &HostConfig) -> Option<String> {
     if let Some((_, what)) = flags.iter().find(|(asked, _)| *asked) {
         return Some((*what).to_owned());
     }
-    let bind = host.binds.iter().flatten().find(|bind| bind.starts_with('/') && bind.contains(':'));
-    if let Some(bind) = bind {
-        return Some(format!("a bind mount of the host's files (-v {bind})"));
-    }
-    let mount = host.mounts.iter().flatten().find(|mount| mount.kind == "bind");
-    if let Some(mount) = mount {
-        return Some(format!("a bind mount of the host's files ({})", mount.source));
-    }
     // A profile of one's own can only be checked by understanding all of it.
     let option = host.security_opt.iter().flatten().find(|option| option.starts_with("seccomp"));
     if option.is_some() {
@@ -158,8 +201,6 @@ mod tests {
             r#"{"IpcMode":"host"}"#,
             r#"{"UTSMode":"host"}"#,
             r#"{"CgroupnsMode":"host"}"#,
-            r#"{"Binds":["/:/host"]}"#,
-            r#"{"Mounts":[{"Type":"bind","Source":"/","Target":"/host"}]}"#,
             r#"{"CapAdd":["SYS_ADMIN"]}"#,
             r#"{"CapAdd":["all"]}"#,
             r#"{"SecurityOpt":["seccomp=unconfined"]}"#,
@@ -170,6 +211,53 @@ mod tests {
         ] {
             assert!(refused(json), "{json}");
         }
+    }
+
+    fn bind(source: &str, propagation: &str) -> MountPoint {
+        MountPoint {
+            destination: "/x".into(),
+            mode: String::new(),
+            writable: true,
+            propagation: propagation.into(),
+            what: Mounted::Bind {
+                source: source.into(),
+                recursive: true,
+                create: true,
+                shallow: false,
+            },
+        }
+    }
+
+    #[test]
+    fn of_the_host_a_tenant_may_see_nothing_but_what_stands_for_its_own_socket() {
+        let tenant = "team".parse().unwrap();
+        let allowed = |point: MountPoint| {
+            let points = [point];
+            assert!(allow_mounts(&TenantName::operator(), &points).is_ok());
+            allow_mounts(&tenant, &points).is_ok()
+        };
+        assert!(allowed(bind("/var/run/docker.sock", "rprivate")));
+        for source in ["/", "/var/run", "/var/run/docker.sock/..", "/run/tritium/tritium.sock"] {
+            assert!(!allowed(bind(source, "rprivate")), "{source}");
+        }
+        assert!(!allowed(bind("/var/run/docker.sock", "rshared")));
+    }
+
+    #[test]
+    fn of_volumes_that_are_mounts_a_tenant_may_have_tmpfs_only() {
+        let tenant = "team".parse().unwrap();
+        let allowed = |pairs: &[(&str, &str)]| {
+            let pairs = pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+            let options = pairs.collect();
+            assert!(allow_volume(&TenantName::operator(), &options).is_ok());
+            allow_volume(&tenant, &options).is_ok()
+        };
+        assert!(allowed(&[]));
+        assert!(allowed(&[("type", "tmpfs"), ("device", "tmpfs"), ("o", "size=1m")]));
+        assert!(!allowed(&[("type", "none"), ("o", "bind"), ("device", "/")]));
+        assert!(!allowed(&[("type", "tmpfs"), ("o", "size=1m,bind"), ("device", "/")]));
+        assert!(!allowed(&[("type", "nfs"), ("o", "addr=10.0.0.1"), ("device", ":/")]));
+        assert!(!allowed(&[("type", "ext4"), ("device", "/dev/vda")]));
     }
 
     #[test]

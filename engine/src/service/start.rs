@@ -1,7 +1,7 @@
 //! What the engine does with containers that outlived it, or did not.
 
 use crate::{
-    container::{self, EndpointRecord, Handle, Record, State, Tools, ports},
+    container::{self, EndpointRecord, Handle, Record, RemoveOptions, State, Tools, ports},
     error::{Error, chain},
     events,
     ids::ContainerId,
@@ -10,7 +10,7 @@ use crate::{
     storage::Table,
 };
 use futures_util::{StreamExt, stream};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 /// How many supervisors are asked at once.
 const AT_ONCE: usize = 32;
@@ -138,6 +138,8 @@ async fn look(mut record: Record, runtime: &crate::runtime::Runtime) -> Found {
 /// The store cannot be written.
 pub async fn restore(found: Vec<Found>, tools: &Tools) -> Result<(), Error> {
     let mut to_start = Vec::new();
+    let up: BTreeSet<_> =
+        found.iter().filter(|it| it.running.is_some()).map(|it| it.record.id).collect();
     let running = found.iter().filter(|it| it.running.is_some());
     running.for_each(|it| container::announce_names(&it.record, tools));
     for Found { mut record, running, changed } in found {
@@ -159,6 +161,7 @@ pub async fn restore(found: Vec<Found>, tools: &Tools) -> Result<(), Error> {
             container::resume_names(&record, running.pid(), tools).await;
         }
         tools.registry.take_name(&record.tenant, &record.name, record.id)?;
+        keep_what_it_mounts(&record, tools);
         let policy = &record.host.restart_policy;
         let again = running.is_none()
             && container::wanted_at_start(
@@ -176,15 +179,36 @@ pub async fn restore(found: Vec<Found>, tools: &Tools) -> Result<(), Error> {
             to_start.push((handle, again && !build));
         }
     }
+    let settled = tools.volumes.settle(&up).await;
+    settled.map_err(|error| Error::internal("cannot unmount volumes", error))?;
     tools.tracker.spawn(async move {
+        let how = RemoveOptions { force: true, volumes: true };
         for (handle, again) in to_start {
-            let outcome = if again { handle.start().await } else { handle.remove(true, &handle.id().hex()).await };
+            let outcome = if again { handle.start().await } else { handle.remove(how, &handle.id().hex()).await };
             if let Err(error) = outcome {
                 tracing::warn!(container = %handle.id(), error = %chain(&error), "cannot go on with it");
             }
         }
     });
     Ok(())
+}
+
+/// Its volumes are not removed, and neither are the images that it mounts.
+fn keep_what_it_mounts(record: &Record, tools: &Tools) {
+    for name in record.mounts.iter().filter_map(|point| point.volume()) {
+        if !tools.volumes.hold(&record.tenant, name, record.id) {
+            tracing::error!(container = %record.id, volume = %name, "its volume is lost");
+        }
+    }
+    // Its layers are counted on from here; what becomes of a container whose
+    // layers are lost is told when it is started.
+    if let Err(error) = tools.store.rootfs(record.id, &record.layers) {
+        tracing::error!(container = %record.id, error = %chain(&error), "cannot be started");
+    }
+    let held = tools.store.hold_for(record.id, &record.mounted_layers());
+    if let Err(error) = held {
+        tracing::error!(container = %record.id, error = %chain(&error), "an image it mounts is lost");
+    }
 }
 
 /// Every container's state, by id: for the sweeps of the rooms below.

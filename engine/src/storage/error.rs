@@ -27,6 +27,12 @@ pub enum StoreError {
         #[source]
         source: Arc<redb::Error>,
     },
+    #[error(
+        "there are volumes in {} but no state.redb that says whose they are: put it back, or move \
+         the folder volumes away",
+        dir.display()
+    )]
+    NoRecords { dir: PathBuf },
     #[error("{} was written by a newer engine (schema {found}, this one knows {known})", path.display())]
     NewerSchema { path: PathBuf, found: u64, known: u64 },
     #[error("cannot write the record {key} of {table:?} as JSON")]

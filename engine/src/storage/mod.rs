@@ -9,6 +9,7 @@
 //! blobs/sha256/        bytes that were downloaded and verified, not unpacked yet
 //! layers/NAME/         unpacked layers, shared by images and tenants (overlay's lowerdir)
 //! containers/HEX/      one container's upper, work, merged, and its other files
+//! volumes/TENANT/NAME/ what outlives containers (its own front door: `volumes/mod.rs`)
 //! tmp/  trash/         half-made and half-removed things; emptied at start
 //! ```
 //!
@@ -37,13 +38,14 @@ mod rootfs;
 mod size;
 mod sweep;
 mod trash;
+mod volumes;
 mod writer;
 
 use crate::ids::{ContainerId, Digest};
 use layers::Layers;
 use serde::de::DeserializeOwned;
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     ffi::OsString,
     fs::DirBuilder,
     io,
@@ -66,6 +68,9 @@ pub use error::StoreError;
 pub use layers::{MOST as MOST_LAYERS, Pin, Staged};
 pub use records::{Batch, Table};
 pub use rootfs::Rootfs;
+pub use volumes::{
+    BadOption, Fill, NotMounted, NotRemoved, UsedVolume, Volume, Volumes, check_options, size_of,
+};
 
 /// A handle on the state directory. Blocking work happens on other threads,
 /// and goes on to its end when the caller's future is dropped.
@@ -78,8 +83,10 @@ struct Inner {
     writer: Writer,
     layers: Layers,
     trash: Trash,
-    /// Which layers each container counts on.
+    /// Which layers each container counts on: its image's.
     containers: Mutex<HashMap<ContainerId, Vec<Digest>>>,
+    /// And those of images that are mounted in it.
+    mounted: Mutex<HashMap<ContainerId, Vec<Digest>>>,
     tracker: TaskTracker,
     runtime: Handle,
     next: AtomicU64,
@@ -138,6 +145,10 @@ impl Store {
         &self.0.dir
     }
 
+    fn tracker(&self) -> &TaskTracker {
+        &self.0.tracker
+    }
+
     fn layers_dir(&self) -> PathBuf {
         self.0.dir.join("layers")
     }
@@ -152,6 +163,10 @@ impl Store {
 
     fn containers(&self) -> MutexGuard<'_, HashMap<ContainerId, Vec<Digest>>> {
         self.0.containers.lock().expect("no panic happens under this lock")
+    }
+
+    fn mounted(&self) -> MutexGuard<'_, HashMap<ContainerId, Vec<Digest>>> {
+        self.0.mounted.lock().expect("no panic happens under this lock")
     }
 
     /// A new name in `tmp`.
@@ -187,18 +202,24 @@ impl Store {
 
 fn open(dir: PathBuf, tracker: TaskTracker, runtime: Handle) -> Result<Store, StoreError> {
     make_directories(&dir)?;
-    let writer = Writer::open(&dir, lock::Lock::take(&dir)?)?;
+    let lock = lock::Lock::take(&dir)?;
+    sweep::refuse_lost_records(&dir)?;
+    let writer = Writer::open(&dir, lock)?;
     let trash = Trash::open(dir.join("trash"))?;
     let rows = |table| writer.read(table).blocking_recv().map_err(|_| StoreError::Stopping)?;
     let layers = Layers::default();
     let lost = layers.load(&dir.join("layers"), rows(Table::Layers)?)?;
-    let containers =
-        rows(Table::Containers)?.into_iter().map(|(key, _)| OsString::from(key)).collect();
+    let keys = |table| -> Result<HashSet<OsString>, StoreError> {
+        Ok(rows(table)?.into_iter().map(|(key, _)| OsString::from(key)).collect())
+    };
+    let (containers, volumes) = (keys(Table::Containers)?, keys(Table::Volumes)?);
     sweep::sweep(&dir, &trash, &layers.names(), &containers)?;
+    sweep::volumes(&dir, &trash, &volumes)?;
     let forget = lost.into_iter().fold(Batch::default(), |b, key| b.remove(Table::Layers, key));
     writer.commit(forget).blocking_recv().map_err(|_| StoreError::Stopping)??;
-    let (containers, next) = (Mutex::default(), AtomicU64::new(0));
-    Ok(Store(Arc::new(Inner { dir, writer, layers, trash, containers, tracker, runtime, next })))
+    let (containers, mounted, next) = (Mutex::default(), Mutex::default(), AtomicU64::new(0));
+    let inner = Inner { dir, writer, layers, trash, containers, mounted, tracker, runtime, next };
+    Ok(Store(Arc::new(inner)))
 }
 
 /// Nobody but root looks in: below are other people's files, with their setuid bits.
@@ -209,7 +230,9 @@ fn make_directories(dir: &Path) -> Result<(), StoreError> {
         .create(dir)
         .map_err(StoreError::io("create", dir))?;
     set_mode(dir, 0o700)?;
-    for below in ["blobs", "blobs/sha256", "layers", "containers", "tmp", "trash", "layers/0"] {
+    for below in
+        ["blobs", "blobs/sha256", "layers", "containers", "tmp", "trash", "volumes", "layers/0"]
+    {
         let path = dir.join(below);
         match DirBuilder::new().mode(0o700).create(&path) {
             Ok(()) => {}

@@ -1,6 +1,6 @@
 //! A container's own directories.
 
-use super::{Store, StoreError};
+use super::{Store, StoreError, layers::EMPTY};
 use crate::ids::{ContainerId, Digest};
 use std::{
     fs::DirBuilder,
@@ -75,6 +75,33 @@ impl Store {
         })
     }
 
+    /// A container also counts on these: of images that are mounted in it.
+    ///
+    /// # Errors
+    /// [`StoreError::NoLayer`].
+    pub fn hold_for(&self, id: ContainerId, layers: &[Digest]) -> Result<(), StoreError> {
+        self.hold_layers(layers)?;
+        self.mounted().entry(id).or_default().extend(layers);
+        Ok(())
+    }
+
+    /// An image where nobody writes to it: names of directories, uppermost
+    /// first, and where they are. One alone is to be shown as it is.
+    ///
+    /// # Errors
+    /// [`StoreError::NoLayer`].
+    pub fn read_only_layers(
+        &self,
+        layers: &[Digest],
+    ) -> Result<(Vec<String>, PathBuf), StoreError> {
+        let (mut lower, _) = self.lower(layers)?;
+        if lower.last().is_none_or(|last| last != EMPTY) {
+            // overlayfs wants two where there is nothing to write to.
+            lower.push(EMPTY.to_owned());
+        }
+        Ok((lower, self.layers_dir()))
+    }
+
     /// The container's own directory: for its log, hosts file, and so on.
     #[must_use]
     pub fn container_dir(&self, id: ContainerId) -> PathBuf {
@@ -97,8 +124,11 @@ impl Store {
     }
 
     fn forget(&self, id: ContainerId) {
-        let layers = self.containers().remove(&id);
-        self.release_layers(&layers.unwrap_or_default());
+        let own = self.containers().remove(&id);
+        let mounted = self.mounted().remove(&id);
+        for layers in [own, mounted].into_iter().flatten() {
+            self.release_layers(&layers);
+        }
     }
 
     fn make(&self, rootfs: &Rootfs, layers: &[Digest]) -> Result<(), StoreError> {

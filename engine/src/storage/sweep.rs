@@ -1,6 +1,6 @@
 //! What a crash left, taken away at start: everything without a record.
 
-use super::{StoreError, layers, trash::Trash};
+use super::{StoreError, layers, trash::Trash, volumes::unmount_below};
 use std::{
     collections::HashSet,
     ffi::OsString,
@@ -16,6 +16,7 @@ pub(super) fn sweep(
     layers: &HashSet<OsString>,
     containers: &HashSet<OsString>,
 ) -> Result<(), StoreError> {
+    unmount_below(&dir.join("trash"))?;
     for left in entries(&dir.join("trash"))? {
         trash.remove(left);
     }
@@ -35,6 +36,41 @@ pub(super) fn sweep(
         }
     }
     Ok(())
+}
+
+/// Takes away volumes that are not recorded, by `tenant/name`; never through a
+/// mount.
+pub(super) fn volumes(
+    dir: &Path,
+    trash: &Trash,
+    recorded: &HashSet<OsString>,
+) -> Result<(), StoreError> {
+    for tenant in entries(&dir.join("volumes"))? {
+        let mut empty = true;
+        for left in entries(&tenant)? {
+            let mut key = tenant.file_name().unwrap_or_default().to_owned();
+            key.push("/");
+            key.push(left.file_name().unwrap_or_default());
+            if recorded.contains(&key) {
+                empty = false;
+                continue;
+            }
+            tracing::info!(path = %left.display(), "removing what a crash left");
+            unmount_below(&left)?;
+            trash.take(&left)?;
+        }
+        if empty {
+            trash.take(&tenant)?;
+        }
+    }
+    Ok(())
+}
+
+/// Volumes without any records: the database was lost, or the directory is
+/// another engine's. To sweep them would be to lose what people keep.
+pub(super) fn refuse_lost_records(dir: &Path) -> Result<(), StoreError> {
+    let lost = !dir.join("state.redb").exists() && !entries(&dir.join("volumes"))?.is_empty();
+    if lost { Err(StoreError::NoRecords { dir: dir.to_owned() }) } else { Ok(()) }
 }
 
 fn entries(dir: &Path) -> Result<Vec<PathBuf>, StoreError> {

@@ -51,6 +51,35 @@ pub fn open(root: BorrowedFd<'_>, path: &str, flags: OFlags) -> Result<OwnedFd> 
     }
 }
 
+/// Opens a part of a volume as a place (`O_PATH`): links are followed, but none
+/// that leads out of it, however the volume is changed meanwhile.
+///
+/// # Errors
+///
+/// Those of openat2(2); `EXDEV` for a path that leads out.
+pub fn beneath(root: BorrowedFd<'_>, path: &str) -> Result<OwnedFd> {
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+    loop {
+        let opened =
+            fs::openat2(root, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve);
+        match opened {
+            Err(Errno::AGAIN) => {}
+            other => return other,
+        }
+    }
+}
+
+/// This mount namespace's /dev/shm.
+///
+/// # Errors
+///
+/// Those of openat2(2).
+pub fn shared_memory() -> Result<OwnedFd> {
+    let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    fs::openat2(fs::CWD, "/dev/shm", flags, Mode::empty(), resolve)
+}
+
 /// Opens `path` below `root` as a place (`O_PATH`), made if it is missing.
 ///
 /// # Errors
@@ -116,6 +145,28 @@ mod tests {
         assert_eq!(cleaned("/a//./b/../c/"), "a/c");
         assert_eq!(cleaned("/../../etc"), "etc");
         assert_eq!(cleaned("/"), "");
+    }
+
+    #[test]
+    fn of_a_volume_only_what_is_beneath_it_is_opened() {
+        let top = std::env::temp_dir().join(format!("tritium-beneath-{}", std::process::id()));
+        std::fs::create_dir_all(top.join("volume/a")).unwrap();
+        let link = |to: &str, name: &str| {
+            std::os::unix::fs::symlink(to, top.join("volume").join(name)).unwrap();
+        };
+        link("a", "in");
+        link("..", "up");
+        link("/etc", "absolute");
+        let root = fs::open(top.join("volume"), OFlags::PATH, Mode::empty()).unwrap();
+
+        beneath(root.as_fd(), "a").unwrap();
+        beneath(root.as_fd(), "in/../a").unwrap();
+        for path in ["up", "absolute", "a/../../x", ".."] {
+            assert_eq!(beneath(root.as_fd(), path).unwrap_err(), Errno::XDEV, "{path}");
+        }
+        assert_eq!(beneath(root.as_fd(), "b").unwrap_err(), Errno::NOENT);
+
+        std::fs::remove_dir_all(&top).unwrap();
     }
 
     #[test]

@@ -117,7 +117,8 @@ pub(crate) fn first(
     // stranger's.
     let reaper = launch.init.then(|| mounts::clone_tree(CWD, "/proc/self/exe", false));
     let reaper = reaper.transpose().step("open the reaper")?;
-    let given = Given { network, foreign: setup::foreign(launch)?, stdio, reaper };
+    let (foreign, donor) = (setup::foreign(launch)?, setup::donor(launch)?);
+    let given = Given { network, foreign, donor, stdio, reaper };
     let body = |speaker: &Speaker| setup::first(launch, &given, speaker);
     Ok((start(None, place, new, target, body)?, pipes))
 }

@@ -2,11 +2,12 @@
 //! at places below the container's root.
 
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::CWD;
+use rustix::fs::{CWD, OFlags};
 use rustix::io::{Errno, Result};
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create,
-    fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags,
+    fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount,
+    open_tree,
 };
 use std::path::Path;
 use tritium_supervisor::protocol::{Failure, Mount, MountKind, Propagation};
@@ -33,21 +34,88 @@ pub(crate) struct Planned<'a> {
     tree: Option<OwnedFd>,
 }
 
-/// Takes the sources of all binds.
-pub(crate) fn plan(mounts: &[Mount]) -> std::result::Result<Vec<Planned<'_>>, Failure> {
-    mounts.iter().map(plan_one).collect()
+/// Takes the sources of all binds. `donor`: the mount namespace of the
+/// container whose shared memory is wanted.
+pub(crate) fn plan<'a>(
+    mounts: &'a [Mount],
+    donor: Option<BorrowedFd<'_>>,
+) -> std::result::Result<Vec<Planned<'a>>, Failure> {
+    mounts.iter().map(|mount| plan_one(mount, donor)).collect()
 }
 
-fn plan_one(mount: &Mount) -> std::result::Result<Planned<'_>, Failure> {
-    let MountKind::Bind { source, recursive, propagation } = &mount.kind else {
-        return Ok(Planned { mount, tree: None });
+fn plan_one<'a>(
+    mount: &'a Mount,
+    donor: Option<BorrowedFd<'_>>,
+) -> std::result::Result<Planned<'a>, Failure> {
+    let taken = match &mount.kind {
+        MountKind::Bind { source, subpath, recursive, propagation } => {
+            take(source, subpath, *recursive)
+                .and_then(|tree| propagate(tree.as_fd(), *propagation).map(|()| tree))
+        }
+        MountKind::SharedMemory { .. } => donor.ok_or(Errno::BADF).and_then(shared_memory),
+        MountKind::Proc
+        | MountKind::Sysfs
+        | MountKind::Cgroup
+        | MountKind::Mqueue
+        | MountKind::Devpts
+        | MountKind::Tmpfs { .. }
+        | MountKind::Layers { .. } => return Ok(Planned { mount, tree: None }),
     };
-    let taken = clone_tree(CWD, source, *recursive)
-        .and_then(|tree| propagate(tree.as_fd(), *propagation).map(|()| tree));
     match taken {
         Ok(tree) => Ok(Planned { mount, tree: Some(tree) }),
         Err(errno) => Err(refused(mount, "open", errno)),
     }
+}
+
+/// The source of a bind, or what is at `subpath` of it.
+fn take(source: &Path, subpath: &str, recursive: bool) -> Result<OwnedFd> {
+    if subpath.is_empty() {
+        return clone_tree(CWD, source, recursive);
+    }
+    let open = OFlags::PATH | OFlags::CLOEXEC;
+    let source = rustix::fs::open(source, open, rustix::fs::Mode::empty())?;
+    clone_tree(inside::beneath(source.as_fd(), subpath)?.as_fd(), "", recursive)
+}
+
+/// The donor's /dev/shm. A mount can be copied only by one who is in its
+/// namespace; so this goes there, and comes back.
+fn shared_memory(donor: BorrowedFd<'_>) -> Result<OwnedFd> {
+    let open = OFlags::RDONLY | OFlags::CLOEXEC;
+    let home = rustix::fs::open("/proc/self/ns/mnt", open, rustix::fs::Mode::empty())?;
+    let enter = |namespace: BorrowedFd<'_>| {
+        nix::sched::setns(namespace, nix::sched::CloneFlags::CLONE_NEWNS)
+            .map_err(|errno| Errno::from_raw_os_error(errno as i32))
+    };
+    enter(donor)?;
+    let taken = inside::shared_memory().and_then(|memory| clone_tree(memory.as_fd(), "", false));
+    enter(home.as_fd())?;
+    taken
+}
+
+/// Puts the layers of images together. For that they are mounted at `stage`,
+/// for a moment, and in this mount namespace only: it has been cut off from the
+/// host's.
+pub(crate) fn plan_images(
+    planned: &mut [Planned<'_>],
+    stage: &Path,
+) -> std::result::Result<(), Failure> {
+    for Planned { mount, tree } in planned {
+        let MountKind::Layers { lower, layers_dir, subpath } = &mount.kind else { continue };
+        let image = image(lower, layers_dir, subpath, stage);
+        *tree = Some(image.map_err(|errno| refused(mount, "open", errno))?);
+    }
+    Ok(())
+}
+
+fn image(lower: &[String], layers_dir: &Path, subpath: &str, stage: &Path) -> Result<OwnedFd> {
+    if let [only] = lower {
+        return take(&layers_dir.join(only), subpath, false);
+    }
+    rustix::process::chdir(layers_dir)?;
+    tritium_supervisor::overlay::mount_layers(lower, stage)?;
+    let taken = take(stage, subpath, false);
+    rustix::mount::unmount(stage, UnmountFlags::DETACH)?;
+    taken
 }
 
 /// Puts one planned mount at its place below `root`.
@@ -65,16 +133,17 @@ pub(crate) fn place(
         Some(tree) => Kind::of(tree.as_fd()).map_err(fail("stat"))?,
         None => Kind::Directory,
     };
-    let existed =
-        inside::open(root, &inside::cleaned(&mount.destination), rustix::fs::OFlags::PATH);
+    let existed = inside::open(root, &inside::cleaned(&mount.destination), OFlags::PATH);
     let at =
         inside::ensure(root, &mount.destination, kind).map_err(fail("create the mount point"))?;
     if Kind::of(at.as_fd()).map_err(fail("stat the mount point"))? != kind {
         return Err(refused(mount, "mount", Errno::NOTDIR));
     }
     let tree = match (&mount.kind, tree) {
-        (MountKind::Bind { recursive, .. }, Some(tree)) => {
-            restrict(tree.as_fd(), mount, *recursive).map_err(fail("set the flags"))?;
+        (kind, Some(tree)) => {
+            let recursive = matches!(kind, MountKind::Bind { recursive: true, .. });
+            restrict(tree.as_fd(), mount, recursive && !mount.shallow)
+                .map_err(fail("set the flags"))?;
             tree
         }
         (MountKind::Cgroup, _) => {
@@ -106,7 +175,11 @@ fn special(kind: &MountKind, flags: MountAttrFlags) -> Result<OwnedFd> {
             ];
             new("devpts", &options, flags)
         }
-        MountKind::Cgroup | MountKind::Tmpfs { .. } | MountKind::Bind { .. } => Err(Errno::INVAL),
+        MountKind::Cgroup
+        | MountKind::Tmpfs { .. }
+        | MountKind::Bind { .. }
+        | MountKind::Layers { .. }
+        | MountKind::SharedMemory { .. } => Err(Errno::INVAL),
     }
 }
 
@@ -231,8 +304,14 @@ fn refused(mount: &Mount, step: &str, errno: Errno) -> Failure {
         MountKind::Mqueue => "mqueue".to_owned(),
         MountKind::Devpts => "devpts".to_owned(),
         MountKind::Tmpfs { .. } => "tmpfs".to_owned(),
-        MountKind::Bind { source, .. } => source.display().to_string(),
+        MountKind::Bind { source, subpath, .. } => source.join(subpath).display().to_string(),
+        MountKind::Layers { subpath, .. } => format!("image/{subpath}"),
+        MountKind::SharedMemory { .. } => "shm".to_owned(),
     };
+    let source = source.trim_end_matches('/');
+    if let Some(message) = outside(mount, source, errno) {
+        return with_message(format!("mount {}", mount.destination), errno, message);
+    }
     let to = &mount.destination;
     let hint = if errno == Errno::NOTDIR { WRONG_TYPE } else { "" };
     let reason = sentence(errno);
@@ -240,4 +319,31 @@ fn refused(mount: &Mount, step: &str, errno: Errno) -> Failure {
         "error during container init: error mounting \"{source}\" to rootfs at \"{to}\": {step} {source}:{to}: {reason}{hint}"
     );
     with_message(format!("mount {to}"), errno, message)
+}
+
+/// Docker's words for a subpath that is not there, or leads out.
+fn outside(mount: &Mount, source: &str, errno: Errno) -> Option<String> {
+    let (base, subpath) = match &mount.kind {
+        MountKind::Bind { source, subpath, .. } => (source.display().to_string(), subpath),
+        MountKind::Layers { subpath, .. } => ("image".to_owned(), subpath),
+        MountKind::Proc
+        | MountKind::Sysfs
+        | MountKind::Cgroup
+        | MountKind::Mqueue
+        | MountKind::Devpts
+        | MountKind::Tmpfs { .. }
+        | MountKind::SharedMemory { .. } => return None,
+    };
+    if subpath.is_empty() {
+        return None;
+    }
+    match errno {
+        Errno::XDEV => Some(format!(
+            "path concatenation escapes the base directory, base: {base}, subpath: {subpath}"
+        )),
+        Errno::NOENT | Errno::NOTDIR | Errno::LOOP => {
+            Some(format!("cannot access path {source}: lstat {source}: {}", sentence(errno)))
+        }
+        _ => None,
+    }
 }

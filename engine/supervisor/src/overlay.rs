@@ -11,6 +11,7 @@ use rustix::mount::{
 };
 use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 /// Mounts it at its target in this mount namespace and answers with its
 /// directory. The lower directories' names are taken from the current
@@ -49,14 +50,30 @@ fn detached(rootfs: &Rootfs) -> Result<OwnedFd> {
     fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())
 }
 
-fn by_page(rootfs: &Rootfs) -> Result<()> {
+/// Mounts layers that nobody writes to at `target`. Their names are taken from
+/// the current directory.
+///
+/// # Errors
+///
+/// Those of mount(2).
+pub fn mount_layers(lower: &[String], target: &Path) -> Result<()> {
+    let data = CString::new(lowerdir(lower)).map_err(|_| Errno::INVAL)?;
+    rustix::mount::mount("overlay", target, "overlay", MountFlags::RDONLY, data.as_c_str())
+}
+
+fn lowerdir(lower: &[String]) -> Vec<u8> {
     let mut data = b"lowerdir=".to_vec();
-    for (index, lower) in rootfs.lower.iter().enumerate() {
+    for (index, lower) in lower.iter().enumerate() {
         if index > 0 {
             data.push(b':');
         }
         escape(&mut data, lower.as_bytes());
     }
+    data
+}
+
+fn by_page(rootfs: &Rootfs) -> Result<()> {
+    let mut data = lowerdir(&rootfs.lower);
     for (key, path) in [("upperdir", &rootfs.upper), ("workdir", &rootfs.work)] {
         data.extend_from_slice(format!(",{key}=").as_bytes());
         escape(&mut data, path.as_os_str().as_bytes());

@@ -218,6 +218,9 @@ pub struct Mount {
     pub destination: String,
     #[serde(default)]
     pub readonly: bool,
+    /// `readonly` is not for what is mounted below the source.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub shallow: bool,
     #[serde(default)]
     pub nosuid: bool,
     #[serde(default)]
@@ -241,8 +244,24 @@ pub enum MountKind {
     },
     Bind {
         source: PathBuf,
+        /// Only this of the source; no link leads out of it
+        /// (`RESOLVE_BENEATH`).
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        subpath: String,
         recursive: bool,
         propagation: Propagation,
+    },
+    /// An image's layers, put together by overlayfs where nobody writes:
+    /// uppermost first, names in `layers_dir`. One alone is shown as it is.
+    Layers {
+        lower: Vec<String>,
+        layers_dir: PathBuf,
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        subpath: String,
+    },
+    /// The /dev/shm of the container whose process this is.
+    SharedMemory {
+        pid: i32,
     },
 }
 

@@ -32,6 +32,8 @@ pub(crate) struct Given<'a> {
     pub(crate) network: Option<BorrowedFd<'a>>,
     /// By [`foreign`].
     pub(crate) foreign: Vec<(OwnedFd, CloneFlags)>,
+    /// By [`donor`].
+    pub(crate) donor: Option<OwnedFd>,
     pub(crate) stdio: Option<Stdio>,
     /// A detached mount of this program, if it shall be the reaper.
     pub(crate) reaper: Option<OwnedFd>,
@@ -53,8 +55,9 @@ pub(crate) fn first(
     if launch.namespaces.cgroup == Namespace::New {
         unshare(CloneFlags::CLONE_NEWCGROUP).step("unshare the cgroup namespace")?;
     }
-    let planned = mounts::plan(&launch.mounts)?;
+    let mut planned = mounts::plan(&launch.mounts, given.donor.as_ref().map(AsFd::as_fd))?;
     root::detach_from_host(launch)?;
+    mounts::plan_images(&mut planned, &launch.rootfs.target)?;
     let root = root::mount(&launch.rootfs)?;
     speaker.root(root.as_fd()).step("hand the root out")?;
     for mount in planned {
@@ -173,6 +176,18 @@ pub(crate) fn foreign(launch: &Launch) -> Result<Vec<(OwnedFd, CloneFlags)>, Fai
         }
     }
     Ok(found)
+}
+
+/// The mount namespace of the container whose /dev/shm is shared; opened like
+/// [`foreign`].
+pub(crate) fn donor(launch: &Launch) -> Result<Option<OwnedFd>, Failure> {
+    let pid = launch.mounts.iter().find_map(|mount| {
+        if let MountKind::SharedMemory { pid } = mount.kind { Some(pid) } else { None }
+    });
+    let Some(pid) = pid else { return Ok(None) };
+    let path = format!("/proc/{pid}/ns/mnt");
+    let namespace = rustix::fs::open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
+    namespace.step(&format!("open {path}")).map(Some)
 }
 
 /// A descriptor of process `pid`.

@@ -84,8 +84,12 @@ fn process() -> Process {
 }
 
 fn mounts() -> Vec<Mount> {
-    let bind =
-        |propagation| MountKind::Bind { source: "/src".into(), recursive: true, propagation };
+    let bind = |propagation| MountKind::Bind {
+        source: "/src".into(),
+        subpath: String::new(),
+        recursive: true,
+        propagation,
+    };
     let kinds = [
         MountKind::Proc,
         MountKind::Sysfs,
@@ -104,6 +108,7 @@ fn mounts() -> Vec<Mount> {
         kind,
         destination: "/at".to_owned(),
         readonly: true,
+        shallow: false,
         nosuid: true,
         nodev: false,
         noexec: true,

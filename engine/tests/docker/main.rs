@@ -28,3 +28,5 @@ mod streams;
 mod tap;
 mod tenants;
 mod traffic;
+mod usage;
+mod volumes;

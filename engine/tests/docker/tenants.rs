@@ -184,3 +184,56 @@ fn tenants_are_listed_removed_and_nobody_elses_business() {
     assert_eq!(engine.tritium(&["tenant", "rm", "team"]).code, 0);
     wait_for("the socket to go", || !socket.exists());
 }
+
+#[test]
+fn the_docker_socket_in_a_container_is_that_of_whoever_asked() {
+    use std::os::unix::fs::MetadataExt;
+    let (engine, socket) = with_tenant("team", "10.208.0.0/16");
+    sample(&engine, &socket);
+    let look = ["busybox", "stat", "-c", "%F %i", "/var/run/docker.sock"];
+    let mount = ["run", "--rm", "-v", "/var/run/docker.sock:/var/run/docker.sock"];
+    for host in [engine.socket(), socket.clone()] {
+        let inode = std::fs::metadata(&host).unwrap().ino();
+        let said = at(&engine, &host, &[&mount[..], &look].concat());
+        assert_eq!(said.out, format!("socket {inode}\n"), "{said:?}");
+    }
+    for bind in ["/run/tritium:/x", "/var/run/docker.sock:/x:rshared", "/var/run:/x"] {
+        let said = at(&engine, &socket, &["run", "--rm", "-v", bind, "busybox", "true"]);
+        assert!(said.err.contains("tenant team may not use"), "{bind}: {said:?}");
+    }
+}
+
+#[test]
+fn a_tenants_volumes_are_its_own_and_nothing_of_the_hosts() {
+    let (engine, socket) = with_tenant("team", "10.209.0.0/16");
+    sample(&engine, &socket);
+    engine.ok(&["run", "--rm", "-v", "data:/x", "busybox", "touch", "/x/operators"]);
+    let run = |arguments: &[&str]| at(&engine, &socket, arguments);
+    let said = run(&["volume", "inspect", "data"]);
+    assert!(said.err.contains("get data: no such volume"), "{said:?}");
+    assert_eq!(run(&["run", "--rm", "-v", "data:/x", "busybox", "ls", "/x"]).out, "");
+    assert_eq!(run(&["volume", "ls", "-q"]).out, "data\n");
+    assert_eq!(engine.ok(&["run", "--rm", "-v", "data:/x", "busybox", "ls", "/x"]), "operators");
+    for options in [
+        "type=none,volume-opt=o=bind,volume-opt=device=/",
+        "type=ext4,volume-opt=device=/dev/vda",
+        "type=nfs,volume-opt=o=addr=127.0.0.1,volume-opt=device=:/",
+        "type=tmpfs,volume-opt=o=bind,volume-opt=device=/",
+    ] {
+        let mount = format!("type=volume,src=evil,dst=/x,\"volume-opt={options}\"");
+        let mount = mount.replace('"', "");
+        let said = run(&["run", "--rm", "--mount", &mount, "busybox", "ls", "/x"]);
+        assert!(said.err.contains("tenant team may not use a volume"), "{options}: {said:?}");
+    }
+    let said =
+        run(&["volume", "create", "-o", "type=none", "-o", "o=bind", "-o", "device=/", "vv"]);
+    assert!(said.err.contains("tenant team may not use a volume"), "{said:?}");
+    // Whether a file of the host exists is not told either.
+    for source in ["/etc/passwd", "/nonexistent"] {
+        let mount = format!("type=bind,src={source},dst=/x");
+        let said = run(&["run", "--rm", "--mount", &mount, "busybox", "true"]);
+        assert!(said.err.contains("tenant team may not use a bind mount"), "{said:?}");
+    }
+    assert_ne!(engine.tritium(&["tenant", "rm", "team"]).code, 0);
+    assert_eq!(run(&["volume", "rm", "data"]).code, 0);
+}

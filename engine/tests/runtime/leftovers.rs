@@ -2,7 +2,7 @@
 
 use crate::host::{Host, new_id, quiet};
 use std::collections::BTreeSet;
-use tritium_engine::runtime::BindMount;
+use tritium_engine::runtime::{Shown, UserMount};
 
 /// Of this host: other tests, and the machine, have their own.
 fn mounts(host: &Host) -> usize {
@@ -41,12 +41,16 @@ async fn a_start_that_fails_half_way_leaves_nothing() {
         let (id, quiet) = (new_id(), quiet());
         let prepared = host.runtime.prepare(id, &quiet).await.unwrap();
         let mut job = host.job(id, &["true"], &quiet);
-        job.mounts.push(BindMount {
-            source: "/dev/null".into(),
+        job.mounts.push(UserMount {
             destination: "/etc".into(),
             readonly: false,
-            recursive: true,
-            propagation: String::new(),
+            what: Shown::Bind {
+                source: "/dev/null".into(),
+                subpath: String::new(),
+                recursive: true,
+                shallow: false,
+                propagation: String::new(),
+            },
         });
         let (_, message) = host.refused(prepared, job).await;
         assert!(message.contains("error during container init"), "{message}");

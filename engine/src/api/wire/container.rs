@@ -3,7 +3,7 @@
 use crate::{
     api::human,
     service::{
-        Places,
+        ContainerSize, Places,
         seen::{EndpointRecord, Health, MountPoint, Record, Snapshot, State},
     },
     spec::{Config, EndpointSettings, HostConfig},
@@ -35,6 +35,10 @@ pub(in crate::api) struct Inspect {
     exec_ids: Option<Vec<String>>,
     host_config: HostConfig,
     graph_driver: GraphDriver,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    size_rw: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    size_root_fs: Option<u64>,
     mounts: Vec<Mount>,
     config: Config,
     network_settings: NetworkSettings,
@@ -137,9 +141,13 @@ pub(in crate::api) struct GraphDriver {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub(in crate::api) struct Mount {
-    r#type: String,
+    r#type: &'static str,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    name: String,
     source: String,
     destination: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    driver: Option<&'static str>,
     mode: String,
     #[serde(rename = "RW")]
     rw: bool,
@@ -149,9 +157,11 @@ pub(in crate::api) struct Mount {
 impl From<&MountPoint> for Mount {
     fn from(point: &MountPoint) -> Self {
         Self {
-            r#type: point.kind.clone(),
-            source: point.source.to_string_lossy().into_owned(),
+            r#type: point.kind(),
+            name: point.name().to_owned(),
+            source: point.source().to_string_lossy().into_owned(),
             destination: point.destination.clone(),
+            driver: point.volume().map(|_| "local"),
             mode: point.mode.clone(),
             rw: point.writable,
             propagation: point.propagation.clone(),
@@ -327,8 +337,13 @@ fn graph_driver(record: &Record, places: &Places) -> GraphDriver {
 }
 
 impl Inspect {
-    /// `execs`: those that run or have run in it.
-    pub(in crate::api) fn of(snapshot: &Snapshot, places: &Places, execs: Vec<String>) -> Self {
+    /// `execs`: those that run or have run in it. `size`: if it was asked for.
+    pub(in crate::api) fn of(
+        snapshot: &Snapshot,
+        places: &Places,
+        execs: Vec<String>,
+        size: Option<ContainerSize>,
+    ) -> Self {
         let record = &snapshot.record;
         let mut args = record.args.iter().cloned();
         // They are written when it is started for the first time.
@@ -363,6 +378,8 @@ impl Inspect {
             exec_ids: (!execs.is_empty()).then_some(execs),
             host_config: record.host.clone(),
             graph_driver: graph_driver(record, places),
+            size_rw: size.map(|size| size.own),
+            size_root_fs: size.map(|size| size.all),
             mounts: record.mounts.iter().map(Mount::from).collect(),
             config: record.config.clone(),
             network_settings: NetworkSettings::of(snapshot),

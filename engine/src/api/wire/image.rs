@@ -3,7 +3,10 @@
 use super::container::GraphDriver;
 use crate::{
     api::human,
-    service::seen::{Image, Message, Removed},
+    service::{
+        ImageUsage,
+        seen::{Image, Message, Removed},
+    },
 };
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -42,6 +45,15 @@ impl ImageSummary {
             size: image.size,
             virtual_size: old.then_some(image.size),
         }
+    }
+}
+
+impl ImageSummary {
+    /// For `docker system df`, which counts what is shared.
+    pub(in crate::api) fn of_usage(usage: &ImageUsage, old: bool) -> Self {
+        let containers = i64::try_from(usage.containers).unwrap_or(-1);
+        let shared_size = i64::try_from(usage.shared).unwrap_or(-1);
+        Self { shared_size, ..Self::of(&usage.image, containers, old) }
     }
 }
 

@@ -12,3 +12,4 @@ pub(super) mod network;
 pub(super) mod stats;
 pub(super) mod summary;
 pub(super) mod system;
+pub(in crate::api) mod volume;

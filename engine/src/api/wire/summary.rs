@@ -1,7 +1,10 @@
 //! One container of `GET /containers/json`.
 
 use super::container::{Endpoint, Mount, endpoints};
-use crate::{api::human, service::seen::Snapshot};
+use crate::{
+    api::human,
+    service::{ContainerSize, seen::Snapshot},
+};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -17,6 +20,8 @@ pub(in crate::api) struct Summary {
     /// Seconds since 1970.
     created: i64,
     ports: Vec<Port>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    size_rw: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     size_root_fs: Option<u64>,
     labels: BTreeMap<String, String>,
@@ -54,11 +59,11 @@ struct SummaryNetworks {
 
 impl Summary {
     /// `image`: its name, or its id if the name means another one by now.
-    /// `size`: of the image, if it was asked for. `now`: nanoseconds since 1970.
+    /// `size`: if it was asked for. `now`: nanoseconds since 1970.
     pub(in crate::api) fn of(
         snapshot: &Snapshot,
         image: String,
-        size: Option<u64>,
+        size: Option<ContainerSize>,
         now: i64,
     ) -> Self {
         let record = &snapshot.record;
@@ -70,7 +75,9 @@ impl Summary {
             command: command(&record.args),
             created: record.created.div_euclid(1_000_000_000),
             ports: ports(snapshot),
-            size_root_fs: size,
+            // Docker leaves a zero out.
+            size_rw: size.map(|size| size.own).filter(|own| *own > 0),
+            size_root_fs: size.map(|size| size.all).filter(|all| *all > 0),
             labels: record.config.labels.clone().unwrap_or_default(),
             state: snapshot.state.name(),
             status: human::status(

@@ -329,6 +329,7 @@ pub(crate) fn mount(kind: MountKind, destination: &str) -> Mount {
     let device = matches!(kind, MountKind::Devpts) || destination == "/dev";
     Mount {
         readonly: matches!(kind, MountKind::Sysfs | MountKind::Cgroup),
+        shallow: false,
         nosuid: !fixed,
         nodev: !fixed && !device,
         noexec: !fixed,
@@ -340,7 +341,12 @@ pub(crate) fn mount(kind: MountKind, destination: &str) -> Mount {
 pub(crate) fn bind_of(source: &Path, destination: &str) -> Mount {
     let source = source.to_owned();
     mount(
-        MountKind::Bind { source, recursive: true, propagation: Propagation::Rprivate },
+        MountKind::Bind {
+            source,
+            subpath: String::new(),
+            recursive: true,
+            propagation: Propagation::Rprivate,
+        },
         destination,
     )
 }
