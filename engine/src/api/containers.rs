@@ -160,7 +160,8 @@ impl<'a> Query<'a> {
             |name: &regex_lite::Regex| name.is_match(&record.name) || name.is_match(&slashed);
         let exited =
             snapshot.state.name() == "exited" && self.exited.contains(&snapshot.state.exit_code());
-        let labels = record.config.labels.clone().unwrap_or_default();
+        let none = std::collections::BTreeMap::new();
+        let labels = record.config.labels.as_ref().unwrap_or(&none);
         (self.names.is_empty() || self.names.iter().any(named))
             && (self.exited.is_empty() || exited)
             && self.before.is_none_or(|before| record.created < before)
@@ -168,7 +169,7 @@ impl<'a> Query<'a> {
             && (!filters.has("ancestor") || self.ancestors.contains(&record.image))
             && filters.prefix("id", &record.id.hex())
             && filters.exact("status", snapshot.state.name())
-            && filters.labels("label", &labels)
+            && filters.labels("label", labels)
             && filters.flag("is-task").is_ok_and(|wanted| wanted != Some(true))
             && filters.exact("health", record.health.as_ref().map_or("none", |it| it.status.name()))
             && self.connected(snapshot)

@@ -17,7 +17,13 @@ impl Driver {
     /// Starts the container, whatever it did before.
     pub(super) async fn start(&mut self) -> Result<(), Error> {
         let looks = self.views.clone();
-        let nobody_looks = looks.write().await;
+        let nobody_looks = tokio::select! {
+            nobody_looks = looks.write() => nobody_looks,
+            // Whoever looks is sent away then, and nothing is to begin.
+            () = self.tools.stopping.cancelled() => {
+                return Err(Error::Unavailable("the engine is stopping".into()));
+            }
+        };
         let outcome = self.bring_up().await;
         drop(nobody_looks);
         match outcome {

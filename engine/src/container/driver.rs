@@ -193,7 +193,9 @@ impl Driver {
         if self.restart_at.is_some_and(|at| at <= now) {
             self.restart_at = None;
             self.record.restart_count += 1;
-            if let Err(error) = self.start().await {
+            if let Err(error) = self.start().await
+                && !self.tools.stopping.is_cancelled()
+            {
                 tracing::warn!(container = %self.record.id, error = %chain(&error), "cannot restart");
                 self.after_end(1).await;
             }

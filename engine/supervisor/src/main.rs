@@ -52,6 +52,7 @@ fn main() -> ExitCode {
 /// with that and the pid namespace.
 fn prepare() -> std::io::Result<(OwnedFd, OwnedFd)> {
     tritium_sys::memory::keep_little();
+    outlive_others();
     tritium_sys::fd::close_inherited()?;
     let socket = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?;
     let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
@@ -79,6 +80,15 @@ fn prepare() -> std::io::Result<(OwnedFd, OwnedFd)> {
         rustix::fs::open("/proc/self/ns/pid", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
     name_process("parked");
     Ok((socket, home))
+}
+
+/// Where memory is short, the kernel shall take a container's processes and not
+/// who reports their end. Every child sets a score of its own.
+fn outlive_others() {
+    let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+    let file = rustix::fs::open("/proc/self/oom_score_adj", flags, Mode::empty());
+    // Refused without CAP_SYS_RESOURCE: then it is one among others.
+    let _refused = file.and_then(|file| rustix::io::write(file, b"-999")).is_err();
 }
 
 /// What ps(1) shows: 15 characters of the kernel's.
