@@ -4,6 +4,7 @@
 mod client;
 mod commands;
 mod doctor;
+mod fsck;
 mod host;
 mod table;
 mod units;
@@ -49,6 +50,12 @@ enum Command {
     },
     /// What the guard has refused.
     Denials,
+    /// Whether all images are whole: makes every layer's archive again.
+    Fsck {
+        /// Remove records that lead nowhere.
+        #[arg(long)]
+        mend: bool,
+    },
     /// What this host has of what Tritium needs, and what it costs to lack it.
     Doctor,
 }
@@ -90,6 +97,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
                 commands::syscalls(&client, None, *watch, *seconds).await?;
             }
             Command::Denials => commands::denials(&client).await?,
+            Command::Fsck { mend } => return fsck::run(&client, *mend).await,
             Command::Doctor => return doctor::run(&client).await,
         }
         Ok(ExitCode::SUCCESS)

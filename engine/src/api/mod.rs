@@ -10,7 +10,8 @@
 //! version.rs      /v1.43/… → the version, and the path without it
 //! extract.rs  filters.rs  detach.rs      what requests say
 //! stream.rs       hijacked connections
-//! containers.rs  lifecycle.rs  attach.rs  exec.rs  images.rs  networks.rs
+//! containers.rs  lifecycle.rs  attach.rs  exec.rs  images.rs  transfer.rs
+//! credentials.rs  networks.rs
 //! system.rs  events.rs  operator.rs  metrics.rs      the handlers
 //! unbuilt.rs      what Docker has and Tritium does not have yet: 501, never 404
 //! wire/  human.rs  error.rs              the answers
@@ -25,6 +26,7 @@
 mod attach;
 mod connection;
 mod containers;
+mod credentials;
 mod detach;
 mod error;
 mod events;
@@ -40,6 +42,7 @@ mod operator;
 mod progress;
 mod stream;
 mod system;
+mod transfer;
 mod unbuilt;
 mod version;
 mod wire;
@@ -120,6 +123,8 @@ fn routes() -> Router<Shared> {
         .merge(attach::routes())
         .merge(exec::routes())
         .merge(images::routes())
+        .merge(transfer::routes())
+        .merge(credentials::routes())
         .merge(networks::routes())
         .merge(system::routes())
         .merge(events::routes())

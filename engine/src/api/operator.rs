@@ -9,7 +9,7 @@ use axum::{
     Router,
     extract::{Path, State},
     response::Response,
-    routing::{delete, get},
+    routing::{delete, get, post},
 };
 use http::StatusCode;
 use serde::Deserialize;
@@ -22,6 +22,7 @@ pub(super) fn routes() -> Router<Shared> {
         .route("/tritium/top", get(top))
         .route("/tritium/denials", get(denials))
         .route("/tritium/doctor", get(doctor))
+        .route("/tritium/fsck", post(fsck))
 }
 
 #[derive(Debug, Deserialize)]
@@ -64,4 +65,9 @@ async fn denials(State(shared): State<Shared>) -> Answer {
 
 async fn doctor(State(shared): State<Shared>) -> Response {
     error::json(StatusCode::OK, &shared.scope.verdicts())
+}
+
+async fn fsck(State(shared): State<Shared>, params: Params) -> Answer {
+    let checked = shared.scope.check_images(params.flag("mend")).await?;
+    Ok(error::json(StatusCode::OK, &checked))
 }

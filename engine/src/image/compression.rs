@@ -12,9 +12,7 @@ const BUFFER: usize = 128 << 10;
 ///
 /// # Errors
 /// The stream cannot be read, or has a compression that is not known here.
-pub(super) fn decompress<'a>(
-    stream: impl Read + Send + 'a,
-) -> io::Result<Box<dyn Read + Send + 'a>> {
+pub(super) fn decompress<'a>(stream: impl Read + 'a) -> io::Result<Box<dyn Read + 'a>> {
     let mut stream = BufReader::with_capacity(BUFFER, stream);
     // One read may give less than a magic number.
     let mut start = Vec::with_capacity(6);
@@ -29,7 +27,7 @@ pub(super) fn decompress<'a>(
     })
 }
 
-fn zstd<'a>(stream: impl BufRead + Send + 'a) -> io::Result<Box<dyn Read + Send + 'a>> {
+fn zstd<'a>(stream: impl BufRead + 'a) -> io::Result<Box<dyn Read + 'a>> {
     let mut decoder = zstd::stream::read::Decoder::with_buffer(stream)?;
     decoder.window_log_max(ZSTD_WINDOW_LOG)?;
     Ok(Box::new(decoder))

@@ -1,7 +1,7 @@
 //! What a tenant may ask for. The operator's own tenant may ask for anything
 //! that root may; everybody else for nothing that reaches out of a container.
 
-use crate::{error::Error, ids::TenantName, spec::HostConfig};
+use crate::{error::Error, ids::TenantName, image, spec::HostConfig};
 
 /// Capabilities that a tenant may add: Docker's default set, so that
 /// `--cap-drop ALL --cap-add CHOWN` works.
@@ -34,6 +34,18 @@ pub(super) fn allow(tenant: &TenantName, host: &HostConfig) -> Result<(), Error>
         Some(what) => Err(Error::Denied(format!("tenant {tenant} may not use {what}"))),
         None => Ok(()),
     }
+}
+
+/// Refuses registries on the host itself: what listens there listens to the
+/// host, and a tenant could find out what does. (Elsewhere TLS is demanded.)
+///
+/// # Errors
+/// `Denied`, naming the registry.
+pub(super) fn registry(tenant: &TenantName, registry: &str) -> Result<(), Error> {
+    if tenant.is_operator() || !image::is_loopback(registry) {
+        return Ok(());
+    }
+    Err(Error::Denied(format!("tenant {tenant} may not use a registry on the host ({registry})")))
 }
 
 fn forbidden(host: &HostConfig) -> Option<String> {

@@ -6,6 +6,9 @@ pub use crate::{
         ExecStart, Handle, Input, LogOptions, MountPoint, Output, Record, Snapshot, State, Top,
         Update, WaitCondition, WaitOutcome,
     },
-    image::{Auth, Image, Import, Message, Platform, Progress, Reference, Removal, Removed},
+    image::{
+        Auth, Distribution, Found as FoundImage, Image, Import, Message, Platform, Progress,
+        Reference, Removal, Removed,
+    },
     network::{Endpoint, Network, Proto, Published},
 };

@@ -7,6 +7,7 @@
 //! state.redb           the records: what exists
 //! blobs/sha256/        bytes that were downloaded and verified, not unpacked yet
 //! layers/NAME/         unpacked layers, shared by images and tenants (overlay's lowerdir)
+//! recipes/NAME/        how a layer's archive is made again from its directory
 //! containers/HEX/      one container's upper, work, merged, and its other files
 //! tmp/  trash/         half-made and half-removed things; emptied at start
 //! ```
@@ -28,6 +29,7 @@ mod blobs;
 mod error;
 mod layers;
 mod lock;
+mod recipe;
 mod records;
 mod rootfs;
 mod sweep;
@@ -57,6 +59,7 @@ use writer::Writer;
 pub use blobs::{Blob, BlobWriter};
 pub use error::StoreError;
 pub use layers::{MOST as MOST_LAYERS, Pin, Staged};
+pub use recipe::{LayerArchive, RecipeWriter};
 pub use records::{Batch, Table};
 pub use rootfs::Rootfs;
 
@@ -135,6 +138,10 @@ impl Store {
         self.0.dir.join("layers")
     }
 
+    fn recipes_dir(&self) -> PathBuf {
+        self.0.dir.join("recipes")
+    }
+
     fn layers(&self) -> &Layers {
         &self.0.layers
     }
@@ -187,7 +194,7 @@ fn open(dir: PathBuf, tracker: TaskTracker, runtime: Handle) -> Result<Store, St
     let lost = layers.load(&dir.join("layers"), rows(Table::Layers)?)?;
     let containers =
         rows(Table::Containers)?.into_iter().map(|(key, _)| OsString::from(key)).collect();
-    sweep::sweep(&dir, &trash, &layers.names(), &containers)?;
+    sweep::sweep(&dir, &trash, (&layers.names(), &layers.recipes()), &containers)?;
     let forget = lost.into_iter().fold(Batch::default(), |b, key| b.remove(Table::Layers, key));
     writer.commit(forget).blocking_recv().map_err(|_| StoreError::Stopping)??;
     let (containers, next) = (Mutex::default(), AtomicU64::new(0));
@@ -202,7 +209,9 @@ fn make_directories(dir: &Path) -> Result<(), StoreError> {
         .create(dir)
         .map_err(StoreError::io("create", dir))?;
     set_mode(dir, 0o700)?;
-    for below in ["blobs", "blobs/sha256", "layers", "containers", "tmp", "trash", "layers/0"] {
+    for below in
+        ["blobs", "blobs/sha256", "layers", "layers/0", "recipes", "containers", "tmp", "trash"]
+    {
         let path = dir.join(below);
         match DirBuilder::new().mode(0o700).create(&path) {
             Ok(()) => {}

@@ -26,10 +26,12 @@ pub enum Table {
     Layers,
     Networks,
     Volumes,
+    /// By `tenant/diff id`: where layers are in registries.
+    Remotes,
 }
 
 impl Table {
-    pub(super) const ALL: [Self; 7] = [
+    pub(super) const ALL: [Self; 8] = [
         Self::Containers,
         Self::Images,
         Self::Tags,
@@ -37,6 +39,7 @@ impl Table {
         Self::Layers,
         Self::Networks,
         Self::Volumes,
+        Self::Remotes,
     ];
 
     /// As it is called in the file.
@@ -49,6 +52,7 @@ impl Table {
             Self::Layers => "layers",
             Self::Networks => "networks",
             Self::Volumes => "volumes",
+            Self::Remotes => "remotes",
         }
     }
 }

@@ -26,9 +26,15 @@ pub(in crate::api) struct ImageSummary {
 }
 
 impl ImageSummary {
-    /// `containers`: how many use it, or -1 for not counted. `old`: for clients
+    /// `containers`: how many use it, or -1 for not counted. `shared`: bytes of
+    /// layers that other images have too, if that was asked for. `old`: for clients
     /// that still want to know a virtual size.
-    pub(in crate::api) fn of(image: &Image, containers: i64, old: bool) -> Self {
+    pub(in crate::api) fn of(
+        image: &Image,
+        containers: i64,
+        shared: Option<u64>,
+        old: bool,
+    ) -> Self {
         let labels = &image.config.config.labels;
         Self {
             containers,
@@ -38,7 +44,7 @@ impl ImageSummary {
             parent_id: image.parent.map(|id| id.to_string()).unwrap_or_default(),
             repo_digests: image.repo_digests.clone(),
             repo_tags: image.repo_tags.clone(),
-            shared_size: -1,
+            shared_size: shared.and_then(|bytes| i64::try_from(bytes).ok()).unwrap_or(-1),
             size: image.size,
             virtual_size: old.then_some(image.size),
         }
@@ -193,8 +199,13 @@ pub(in crate::api) struct Told {
     status: Option<String>,
     #[serde(rename = "progressDetail", skip_serializing_if = "Option::is_none")]
     progress_detail: Option<Value>,
+    /// The same as a picture, for old clients.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    progress: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    aux: Option<Value>,
     #[serde(rename = "errorDetail", skip_serializing_if = "Option::is_none")]
     error_detail: Option<Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -212,11 +223,16 @@ impl From<Message> for Told {
             }
             Message::Tick { id, status, detail } => Self {
                 status: Some(status),
+                progress: Some(human::bar(detail.current, detail.total)),
                 progress_detail: serde_json::to_value(detail).ok(),
                 id: Some(id),
                 ..Self::default()
             },
             Message::Stream(text) => Self { stream: Some(text), ..Self::default() },
+            Message::Aux(value) => {
+                let progress_detail = Some(json!({}));
+                Self { progress_detail, aux: Some(value), ..Self::default() }
+            }
         }
     }
 }

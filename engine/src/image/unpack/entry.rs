@@ -224,6 +224,10 @@ fn file<R: Read>(
     let mut file = File::from(opened.map_err(write("make", at))?);
     let sparse = entry.header().entry_type().is_gnu_sparse();
     let size = entry.size();
+    // Of a sparse file the archive has the parts only: they go into the recipe.
+    if !sparse {
+        root.content(path, &file, size)?;
+    }
     fill(&mut file, entry, sparse, at)?;
     let file = OwnedFd::from(file);
     dress(&file, at, is)?;

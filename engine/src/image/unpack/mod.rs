@@ -16,12 +16,17 @@
 mod beneath;
 mod entry;
 
-use crate::ids::Digest;
+use crate::{
+    ids::Digest,
+    storage::{RecipeWriter, StoreError},
+};
 use beneath::Root;
 use sha2::{Digest as _, Sha256};
 use std::{
+    cell::RefCell,
     io::{self, BufReader, Read},
     path::{Path, PathBuf},
+    rc::Rc,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -54,6 +59,8 @@ pub(super) struct Unpacked {
     pub(super) size: u64,
     /// It said who owns the root directory.
     pub(super) root: bool,
+    /// Bytes of the archive, if a recipe was written.
+    pub(super) archive: Option<u64>,
 }
 
 /// Why a layer was refused.
@@ -75,6 +82,8 @@ pub(super) enum UnpackError {
     TooManyEntries { entries: u64 },
     #[error("cannot {doing} {path:?} in the layer: {}", source_text(.source))]
     Write { doing: &'static str, path: PathBuf, source: io::Error },
+    #[error(transparent)]
+    Recipe(#[from] StoreError),
 }
 
 /// A client that sent a bad archive must see what is bad about it, and it only
@@ -83,22 +92,26 @@ fn source_text(source: &io::Error) -> String {
     source.to_string()
 }
 
-/// Unpacks `archive` (compressed or not) below `directory`. Blocks.
+/// Unpacks `archive` (compressed or not) below `directory`, and notes in
+/// `recipe` how to make it again. Blocks.
 ///
 /// # Errors
 /// The archive is damaged, or tries something that is refused, or the disk is
 /// full; `directory` then holds a part of it and is of no use.
 pub(super) fn unpack(
-    archive: impl Read + Send,
+    archive: impl Read,
     directory: &Path,
+    recipe: Option<RecipeWriter>,
     limits: Limits,
 ) -> Result<Unpacked, UnpackError> {
     let read = |source| UnpackError::Read { source };
     let plain = super::compression::decompress(archive).map_err(read)?;
     let metered = Metered::new(plain, limits.bytes);
     let allowed = metered.allowed.clone();
-    let mut stream = BufReader::with_capacity(BUFFER, metered);
-    let mut root = Root::open(directory)?;
+    let recipe = recipe.map(RefCell::new).map(Rc::new);
+    let stream = BufReader::with_capacity(BUFFER, metered);
+    let mut stream = Noted { stream, recipe: recipe.clone() };
+    let mut root = Root::open(directory, recipe.clone())?;
     let mut size = 0_u64;
     let mut count = 0_u64;
     let mut archive = tar::Archive::new(&mut stream);
@@ -121,15 +134,37 @@ pub(super) fn unpack(
     let explicit_root = root.finish()?;
     // Padding counts: it is in the digest.
     io::copy(&mut stream, &mut io::sink()).map_err(|source| too_big(source, limits))?;
-    let diff_id = stream.into_inner().digest();
-    Ok(Unpacked { diff_id, size, root: explicit_root })
+    let diff_id = stream.stream.into_inner().digest();
+    // The other two have gone with the stream and the root.
+    let recipe = recipe.and_then(Rc::into_inner).map(RefCell::into_inner);
+    let archive = recipe.map(RecipeWriter::finish).transpose()?;
+    Ok(Unpacked { diff_id, size, root: explicit_root, archive })
+}
+
+/// What one thread reads and writes by turns.
+type Recipe = Rc<RefCell<RecipeWriter>>;
+
+/// Shows the recipe what is read.
+struct Noted<R> {
+    stream: R,
+    recipe: Option<Recipe>,
+}
+
+impl<R: Read> Read for Noted<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.stream.read(buffer)?;
+        if let Some(recipe) = &self.recipe {
+            recipe.borrow_mut().saw(buffer.get(..count).unwrap_or_default());
+        }
+        Ok(count)
+    }
 }
 
 /// The diff id of an archive, without unpacking it. Blocks.
 ///
 /// # Errors
 /// The archive is damaged.
-pub(super) fn diff_id(archive: impl Read + Send, limits: Limits) -> Result<Digest, UnpackError> {
+pub(super) fn diff_id(archive: impl Read, limits: Limits) -> Result<Digest, UnpackError> {
     let read = |source| UnpackError::Read { source };
     let plain = super::compression::decompress(archive).map_err(read)?;
     let mut metered = Metered::new(plain, limits.bytes);

@@ -70,7 +70,7 @@ fn unpacked(archive: &[u8]) -> (tempfile::TempDir, Result<Unpacked, UnpackError>
     let dir = tempfile::tempdir().unwrap();
     let layer = dir.path().join("layer");
     std::fs::create_dir(&layer).unwrap();
-    let outcome = unpack(archive, &layer, Limits { bytes: 1 << 20, entries: 100 });
+    let outcome = unpack(archive, &layer, None, Limits { bytes: 1 << 20, entries: 100 });
     (dir, outcome)
 }
 
@@ -215,7 +215,7 @@ fn an_archive_that_leaves_its_root_is_refused_and_nothing_is_outside() {
             let layer = dir.path().join("layer");
             std::fs::create_dir(&layer).unwrap();
             std::fs::File::create(dir.path().join("secret")).unwrap();
-            let outcome = unpack(archive.end().as_slice(), &layer, Limits::default());
+            let outcome = unpack(archive.end().as_slice(), &layer, None, Limits::default());
             (dir, outcome)
         };
         assert!(outcome.is_err(), "{what}");
@@ -287,7 +287,7 @@ fn a_name_of_many_megabytes_is_not_taken_into_memory() {
         .file("f", b"x")
         .end();
     let dir = tempfile::tempdir().unwrap();
-    let refused = unpack(archive.as_slice(), dir.path(), Limits::default()).unwrap_err();
+    let refused = unpack(archive.as_slice(), dir.path(), None, Limits::default()).unwrap_err();
     assert!(refused.to_string().contains("longer than 4 MiB"), "{refused}");
 }
 
