@@ -6,16 +6,14 @@
 //! only keys of a map; nothing here makes a path of them.
 
 use super::{
-    Progress,
-    compression::decompress,
+    Limits, Progress,
     layer::{LayerError, obtain},
     load::Bar,
-    unpack::Limits,
 };
 use crate::{
     error::Error,
     ids::Digest,
-    storage::{Blob, Pin, Store, StoreError},
+    storage::{Blob, Pin, Store, StoreError, archive::decompress},
 };
 use sha2::{Digest as _, Sha256};
 use std::{

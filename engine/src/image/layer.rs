@@ -1,10 +1,12 @@
 //! From an archive that is here to a layer that is pinned.
 
-use super::unpack::{self, Limits, UnpackError};
 use crate::{
     error::Error,
     ids::Digest,
-    storage::{Pin, Store, StoreError},
+    storage::{
+        Pin, Store, StoreError,
+        archive::unpack::{self, Limits, UnpackError},
+    },
 };
 use std::io::{self, Read};
 

@@ -21,7 +21,6 @@ mod archive;
 mod catalog;
 mod changes;
 mod check;
-mod compression;
 mod config;
 mod distribution;
 mod import;
@@ -38,7 +37,6 @@ mod registry;
 mod remote;
 mod remove;
 mod save;
-mod unpack;
 
 use crate::{
     error::Error,
@@ -50,6 +48,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use tokio::io::AsyncRead;
 use tokio_util::{io::SyncIoBridge, task::TaskTracker};
 
+pub use crate::storage::archive::unpack::Limits;
 pub use check::{Checked, Problem};
 pub use config::{Healthcheck, History, ImageConfig, RootFs, RunConfig};
 pub use distribution::Distribution;
@@ -58,7 +57,6 @@ pub use progress::{Detail, Message, Progress};
 pub use reference::{BadReference, Reference};
 pub use registry::{Found, is_loopback};
 pub use save::Saved;
-pub use unpack::Limits;
 
 /// An image as one tenant sees it.
 #[derive(Debug, Clone)]

@@ -16,12 +16,14 @@ use super::{
     pipe::{self, Inflow},
     registry::{Access, RegistryError, Repository},
     remote::Remote,
-    unpack::{Limits, UnpackError},
 };
 use crate::{
     error::Error,
     ids::{Digest, TenantName},
-    storage::{Pin, Store},
+    storage::{
+        Pin, Store,
+        archive::unpack::{Limits, UnpackError},
+    },
 };
 use bytes::Bytes;
 use futures_util::{

@@ -76,7 +76,7 @@ impl Scope {
     /// # Errors
     /// `NotFound` for everybody but the operator.
     pub async fn check_images(&self, mend: bool) -> Result<Checked, Error> {
-        self.only_operator()?;
+        self.operator_only()?;
         self.engine.images.check(mend).await
     }
 

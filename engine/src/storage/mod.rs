@@ -1,4 +1,5 @@
-//! Bytes that survive a crash: records, blobs, layers, containers' root filesystems.
+//! Bytes that survive a crash: records, blobs, layers, containers' root
+//! filesystems; and archives, as which such bytes come and go.
 //!
 //! One directory holds it all:
 //!
@@ -24,6 +25,7 @@
 //!
 //! `service`, `container` and `image` may use this room. It uses none.
 
+pub mod archive;
 pub mod atomic;
 mod blobs;
 mod error;

@@ -13,14 +13,18 @@ const MAX_LINKS: u32 = 40;
 
 /// What a mount destination has to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub enum Kind {
     Directory,
     File,
 }
 
 impl Kind {
     /// Of the open file `fd`.
-    pub(crate) fn of(fd: BorrowedFd<'_>) -> Result<Self> {
+    ///
+    /// # Errors
+    ///
+    /// Those of fstat(2).
+    pub fn of(fd: BorrowedFd<'_>) -> Result<Self> {
         let mode = fs::fstat(fd)?.st_mode;
         Ok(if FileType::from_raw_mode(mode) == FileType::Directory {
             Self::Directory
@@ -31,7 +35,11 @@ impl Kind {
 }
 
 /// Opens `path` below `root`.
-pub(crate) fn open(root: BorrowedFd<'_>, path: &str, flags: OFlags) -> Result<OwnedFd> {
+///
+/// # Errors
+///
+/// Those of openat2(2).
+pub fn open(root: BorrowedFd<'_>, path: &str, flags: OFlags) -> Result<OwnedFd> {
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
     let path = if path.is_empty() { "." } else { path };
     loop {
@@ -44,7 +52,11 @@ pub(crate) fn open(root: BorrowedFd<'_>, path: &str, flags: OFlags) -> Result<Ow
 }
 
 /// Opens `path` below `root` as a place (`O_PATH`), made if it is missing.
-pub(crate) fn ensure(root: BorrowedFd<'_>, path: &str, kind: Kind) -> Result<OwnedFd> {
+///
+/// # Errors
+///
+/// Those of openat2(2), mkdirat(2) and mknodat(2).
+pub fn ensure(root: BorrowedFd<'_>, path: &str, kind: Kind) -> Result<OwnedFd> {
     ensure_within(root, &cleaned(path), kind, MAX_LINKS)
 }
 
@@ -82,7 +94,8 @@ fn ensure_within(root: BorrowedFd<'_>, path: &str, kind: Kind, links: u32) -> Re
 
 /// `path` without `.`, `..` and empty parts, and without a leading `/`: as
 /// Go's `filepath.Clean` has it, which Docker's users see.
-pub(crate) fn cleaned(path: &str) -> String {
+#[must_use]
+pub fn cleaned(path: &str) -> String {
     let mut parts: Vec<&str> = Vec::new();
     for part in path.split('/') {
         match part {

@@ -15,7 +15,6 @@ mod control;
 mod devices;
 mod execute;
 mod failure;
-mod inside;
 mod launch;
 mod log;
 mod mounts;
@@ -35,6 +34,7 @@ use rustix::process::DumpableBehavior;
 use std::ffi::CString;
 use std::path::Path;
 use std::process::ExitCode;
+use tritium_supervisor::inside;
 
 fn main() -> ExitCode {
     let mut args = std::env::args_os();

@@ -1,17 +1,12 @@
-//! The container's root: overlayfs put together, hidden paths, and the change
-//! of root.
+//! The container's root: mounted, its hidden paths, and the change of root.
 
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{CWD, Mode, OFlags};
+use rustix::fs::{Mode, OFlags};
 use rustix::io::{Errno, Result};
-use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, MoveMountFlags,
-    UnmountFlags, fsconfig_create, fsconfig_set_string, fsmount, fsopen, move_mount,
-};
+use rustix::mount::{MountAttrFlags, MountPropagationFlags, UnmountFlags};
 use rustix::process::{chdir, fchdir, pivot_root};
-use std::ffi::CString;
-use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use tritium_supervisor::overlay;
 use tritium_supervisor::protocol::{Failure, Launch, MountKind, Propagation, Rootfs};
 
 use crate::channel::Speaker;
@@ -37,61 +32,7 @@ pub(crate) fn detach_from_host(launch: &Launch) -> std::result::Result<(), Failu
 pub(crate) fn mount(rootfs: &Rootfs) -> std::result::Result<OwnedFd, Failure> {
     let step = "mount the root file system";
     chdir(&rootfs.layers_dir).step(&format!("chdir {}", rootfs.layers_dir.display()))?;
-    match overlay(rootfs) {
-        Ok(tree) => {
-            let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
-            move_mount(&tree, "", CWD, &rootfs.target, flags).step(step)?;
-            Ok(tree)
-        }
-        // Linux before 6.7 has no `lowerdir+`, and fsconfig(2) takes strings
-        // of at most 255 bytes: there the options go in one page.
-        Err(Errno::INVAL) => {
-            overlay_by_page(rootfs).step(step)?;
-            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-            rustix::fs::open(&rootfs.target, flags, Mode::empty()).step(step)
-        }
-        Err(errno) => Err(during_init(step, errno)),
-    }
-}
-
-/// The lower directories' names are taken from the current directory.
-fn overlay(rootfs: &Rootfs) -> Result<OwnedFd> {
-    let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
-    fsconfig_set_string(&context, "source", "overlay")?;
-    for lower in &rootfs.lower {
-        fsconfig_set_string(&context, "lowerdir+", lower.as_str())?;
-    }
-    fsconfig_set_string(&context, "upperdir", &rootfs.upper)?;
-    fsconfig_set_string(&context, "workdir", &rootfs.work)?;
-    fsconfig_create(&context)?;
-    fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())
-}
-
-fn overlay_by_page(rootfs: &Rootfs) -> Result<()> {
-    let mut data = b"lowerdir=".to_vec();
-    for (index, lower) in rootfs.lower.iter().enumerate() {
-        if index > 0 {
-            data.push(b':');
-        }
-        escape(&mut data, lower.as_bytes());
-    }
-    for (key, path) in [("upperdir", &rootfs.upper), ("workdir", &rootfs.work)] {
-        data.extend_from_slice(format!(",{key}=").as_bytes());
-        escape(&mut data, path.as_os_str().as_bytes());
-    }
-    let data = CString::new(data).map_err(|_| Errno::INVAL)?;
-    rustix::mount::mount("overlay", &rootfs.target, "overlay", MountFlags::empty(), data.as_c_str())
-}
-
-/// overlayfs splits its options at `,` and layers at `:`; a backslash before
-/// either makes it part of the name (Documentation/filesystems/overlayfs.rst).
-fn escape(data: &mut Vec<u8>, name: &[u8]) {
-    for byte in name {
-        if matches!(byte, b':' | b',' | b'\\') {
-            data.push(b'\\');
-        }
-        data.push(*byte);
-    }
+    overlay::mount(rootfs).step(step)
 }
 
 /// Makes `paths` unreadable; those that are not there need no hiding.
@@ -189,16 +130,4 @@ pub(crate) fn sysctl(
     let file =
         rustix::fs::open(&path, open, Mode::empty()).step(&format!("open {}", path.display()))?;
     speaker.sysctl(file.as_fd(), value).step(&format!("write {}", path.display()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn separators_in_names_are_escaped() {
-        let mut data = Vec::new();
-        escape(&mut data, b"a:b,c\\d");
-        assert_eq!(data, b"a\\:b\\,c\\\\d");
-    }
 }

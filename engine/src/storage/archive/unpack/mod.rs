@@ -10,8 +10,13 @@
 //! 0:0 for a removed name, the xattr `trusted.overlay.opaque` for a directory
 //! that hides what is below. An archive cannot set overlayfs's xattrs itself.
 //!
-//! As with Docker, of two entries with one name the later one wins, but a
-//! directory is never replaced by something else.
+//! As with Docker, of two entries with one name the later one wins, but in a
+//! layer a directory is never replaced by something else.
+//!
+//! [`extract`] does the same into a container's root or a build's context,
+//! where others may be at work: names lead where they lead for a process whose
+//! root that directory is (`RESOLVE_IN_ROOT`), also across mounts, and `.wh.`
+//! files are files.
 
 mod beneath;
 mod entry;
@@ -21,6 +26,7 @@ use crate::{
     storage::{RecipeWriter, StoreError},
 };
 use beneath::Root;
+use rustix::fd::OwnedFd;
 use sha2::{Digest as _, Sha256};
 use std::{
     cell::RefCell,
@@ -53,25 +59,29 @@ impl Default for Limits {
 
 /// What was in the archive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Unpacked {
-    pub(super) diff_id: Digest,
+pub struct Unpacked {
+    pub diff_id: Digest,
     /// Bytes of its files.
-    pub(super) size: u64,
+    pub size: u64,
     /// It said who owns the root directory.
-    pub(super) root: bool,
+    pub root: bool,
     /// Bytes of the archive, if a recipe was written.
-    pub(super) archive: Option<u64>,
+    pub archive: Option<u64>,
 }
 
 /// Why a layer was refused.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum UnpackError {
+pub enum UnpackError {
     #[error("cannot read the archive: {0}", source_text(.source))]
     Read { source: io::Error },
     #[error("{:?} is outside of the layer", path)]
     Outside { path: PathBuf },
     #[error("{:?} is there twice, first as a directory", path)]
     WasDirectory { path: PathBuf },
+    #[error("cannot overwrite directory {path:?} with non-directory")]
+    OverDirectory { path: PathBuf },
+    #[error("cannot overwrite non-directory {path:?} with directory")]
+    OverFile { path: PathBuf },
     #[error("{:?} has an entry type that is not supported ({kind})", path)]
     Kind { path: PathBuf, kind: String },
     #[error("{:?} may not have the extended attribute {name}", path)]
@@ -80,7 +90,7 @@ pub(super) enum UnpackError {
     TooManyBytes { bytes: u64 },
     #[error("the archive has more than {entries} entries")]
     TooManyEntries { entries: u64 },
-    #[error("cannot {doing} {path:?} in the layer: {}", source_text(.source))]
+    #[error("cannot {doing} {path:?}: {}", source_text(.source))]
     Write { doing: &'static str, path: PathBuf, source: io::Error },
     #[error(transparent)]
     Recipe(#[from] StoreError),
@@ -92,26 +102,68 @@ fn source_text(source: &io::Error) -> String {
     source.to_string()
 }
 
-/// Unpacks `archive` (compressed or not) below `directory`, and notes in
-/// `recipe` how to make it again. Blocks.
+/// How an archive goes into a tree that is there already.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Extract {
+    /// A directory stays one, and what is none does not become one.
+    pub keep_kinds: bool,
+    /// Who owns what comes; else the archive says.
+    pub owner: Option<(u32, u32)>,
+    pub limits: Limits,
+}
+
+/// Unpacks `archive` (compressed or not) into the directory `below` of `root`,
+/// over what is there. Blocks.
+///
+/// # Errors
+/// The archive is damaged, or tries something that is refused, or the disk is
+/// full; what came before that stays.
+pub fn extract(
+    archive: impl Read,
+    root: OwnedFd,
+    below: &Path,
+    how: Extract,
+) -> Result<(), UnpackError> {
+    place_all(archive, Root::of_tree(root, below, how), how.limits, (None, None)).map(drop)
+}
+
+/// Unpacks `archive` (compressed or not) below `directory`, which becomes a
+/// layer, and notes in `recipe` how to make the archive again. Blocks.
 ///
 /// # Errors
 /// The archive is damaged, or tries something that is refused, or the disk is
 /// full; `directory` then holds a part of it and is of no use.
-pub(super) fn unpack(
+pub fn unpack(
     archive: impl Read,
     directory: &Path,
     recipe: Option<RecipeWriter>,
     limits: Limits,
 ) -> Result<Unpacked, UnpackError> {
-    let read = |source| UnpackError::Read { source };
-    let plain = super::compression::decompress(archive).map_err(read)?;
-    let metered = Metered::new(plain, limits.bytes);
-    let allowed = metered.allowed.clone();
     let recipe = recipe.map(RefCell::new).map(Rc::new);
-    let stream = BufReader::with_capacity(BUFFER, metered);
-    let mut stream = Noted { stream, recipe: recipe.clone() };
-    let mut root = Root::open(directory, recipe.clone())?;
+    let root = Root::open(directory, recipe.clone())?;
+    let noted = (Some(Sha256::new()), recipe.clone());
+    let (size, root, read) = place_all(archive, root, limits, noted)?;
+    // The other two have gone with the stream and the root.
+    let recipe = recipe.and_then(Rc::into_inner).map(RefCell::into_inner);
+    let archive = recipe.map(RecipeWriter::finish).transpose()?;
+    Ok(Unpacked { diff_id: read.digest(), size, root, archive })
+}
+
+/// Bytes of files, whether the root had an entry, and what has been read.
+type Placed<'a> = (u64, bool, Metered<Box<dyn Read + 'a>>);
+
+/// `noted`: what else wants to see what is read.
+fn place_all<'a>(
+    archive: impl Read + 'a,
+    mut root: Root,
+    limits: Limits,
+    (hash, recipe): (Option<Sha256>, Option<Recipe>),
+) -> Result<Placed<'a>, UnpackError> {
+    let read = |source| UnpackError::Read { source };
+    let plain = crate::storage::archive::decompress(archive).map_err(read)?;
+    let metered = Metered::new(plain, limits.bytes, hash);
+    let allowed = metered.allowed.clone();
+    let mut stream = Noted { stream: BufReader::with_capacity(BUFFER, metered), recipe };
     let mut size = 0_u64;
     let mut count = 0_u64;
     let mut archive = tar::Archive::new(&mut stream);
@@ -134,11 +186,7 @@ pub(super) fn unpack(
     let explicit_root = root.finish()?;
     // Padding counts: it is in the digest.
     io::copy(&mut stream, &mut io::sink()).map_err(|source| too_big(source, limits))?;
-    let diff_id = stream.stream.into_inner().digest();
-    // The other two have gone with the stream and the root.
-    let recipe = recipe.and_then(Rc::into_inner).map(RefCell::into_inner);
-    let archive = recipe.map(RecipeWriter::finish).transpose()?;
-    Ok(Unpacked { diff_id, size, root: explicit_root, archive })
+    Ok((size, explicit_root, stream.stream.into_inner()))
 }
 
 /// What one thread reads and writes by turns.
@@ -164,10 +212,10 @@ impl<R: Read> Read for Noted<R> {
 ///
 /// # Errors
 /// The archive is damaged.
-pub(super) fn diff_id(archive: impl Read, limits: Limits) -> Result<Digest, UnpackError> {
+pub fn diff_id(archive: impl Read, limits: Limits) -> Result<Digest, UnpackError> {
     let read = |source| UnpackError::Read { source };
-    let plain = super::compression::decompress(archive).map_err(read)?;
-    let mut metered = Metered::new(plain, limits.bytes);
+    let plain = crate::storage::archive::decompress(archive).map_err(read)?;
+    let mut metered = Metered::new(plain, limits.bytes, Some(Sha256::new()));
     let mut buffer = vec![0; BUFFER];
     while metered.read(&mut buffer).map_err(|source| too_big(source, limits))? > 0 {}
     Ok(metered.digest())
@@ -191,7 +239,8 @@ fn too_big(source: io::Error, limits: Limits) -> UnpackError {
 /// what the parser takes into memory between two entries.
 struct Metered<R> {
     stream: R,
-    hash: Sha256,
+    /// Where somebody wants to know.
+    hash: Option<Sha256>,
     /// Bytes in all.
     left: u64,
     /// Bytes until the next entry must have begun, less the buffer's.
@@ -199,13 +248,13 @@ struct Metered<R> {
 }
 
 impl<R: Read> Metered<R> {
-    fn new(stream: R, bytes: u64) -> Self {
+    fn new(stream: R, bytes: u64, hash: Option<Sha256>) -> Self {
         let allowed = Arc::new(AtomicU64::new(METADATA));
-        Self { stream, hash: Sha256::new(), left: bytes, allowed }
+        Self { stream, hash, left: bytes, allowed }
     }
 
     fn digest(self) -> Digest {
-        Digest::of(self.hash.finalize().into())
+        Digest::of(self.hash.unwrap_or_default().finalize().into())
     }
 }
 
@@ -225,7 +274,9 @@ impl<R: Read> Read for Metered<R> {
         if allowed != u64::MAX {
             self.allowed.store(allowed - bytes, Ordering::Relaxed);
         }
-        self.hash.update(buffer.get(..count).unwrap_or_default());
+        if let Some(hash) = &mut self.hash {
+            hash.update(buffer.get(..count).unwrap_or_default());
+        }
         Ok(count)
     }
 }

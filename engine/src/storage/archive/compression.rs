@@ -12,7 +12,7 @@ const BUFFER: usize = 128 << 10;
 ///
 /// # Errors
 /// The stream cannot be read, or has a compression that is not known here.
-pub(super) fn decompress<'a>(stream: impl Read + 'a) -> io::Result<Box<dyn Read + 'a>> {
+pub fn decompress<'a>(stream: impl Read + 'a) -> io::Result<Box<dyn Read + 'a>> {
     let mut stream = BufReader::with_capacity(BUFFER, stream);
     // One read may give less than a magic number.
     let mut start = Vec::with_capacity(6);

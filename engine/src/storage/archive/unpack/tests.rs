@@ -350,3 +350,51 @@ proptest! {
         prop_assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
     }
 }
+
+/// A tree that archives go into, and what is outside of it.
+fn tree() -> (tempfile::TempDir, PathBuf) {
+    let top = tempfile::tempdir().unwrap();
+    let root = top.path().join("root");
+    std::fs::create_dir_all(root.join("data")).unwrap();
+    std::fs::create_dir_all(top.path().join("outside")).unwrap();
+    (top, root)
+}
+
+fn extracted(archive: &[u8], root: &Path, keep_kinds: bool) -> Result<(), UnpackError> {
+    let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::DIRECTORY;
+    let open = rustix::fs::open(root, flags, rustix::fs::Mode::empty()).unwrap();
+    let how = Extract { keep_kinds, owner: Some((7, 8)), ..Extract::default() };
+    extract(archive, open, Path::new("/data"), how)
+}
+
+#[test]
+fn into_a_tree_links_lead_where_they_lead_inside_it_and_whiteouts_are_files() {
+    let (top, root) = tree();
+    // As a container might have made it while the archive was on its way.
+    std::os::unix::fs::symlink("../../outside", root.join("data/out")).unwrap();
+    std::fs::create_dir(root.join("outside")).unwrap();
+    let archive = Tar::default().file("out/file", b"x").file(".wh.name", b"").0;
+    extracted(&archive, &root, false).unwrap();
+    assert_eq!(std::fs::read_dir(top.path().join("outside")).unwrap().count(), 0);
+    let file = std::fs::metadata(root.join("outside/file")).unwrap();
+    assert_eq!((file.uid(), file.gid()), (7, 8));
+    assert!(root.join("data/.wh.name").is_file());
+    let climbs = Tar::default().file("../../outside/file", b"x").0;
+    assert!(matches!(extracted(&climbs, &root, false), Err(UnpackError::Outside { .. })));
+}
+
+#[test]
+fn into_a_tree_kinds_are_kept_only_if_that_is_asked_for() {
+    let (_top, root) = tree();
+    std::fs::create_dir_all(root.join("data/dir/full")).unwrap();
+    let file_over_directory = Tar::default().file("dir", b"x").0;
+    let refused = extracted(&file_over_directory, &root, true).unwrap_err();
+    assert!(matches!(refused, UnpackError::OverDirectory { .. }));
+    extracted(&file_over_directory, &root, false).unwrap();
+    assert!(root.join("data/dir").is_file());
+    let directory_over_file = Tar::default().directory("dir").0;
+    let refused = extracted(&directory_over_file, &root, true).unwrap_err();
+    assert!(matches!(refused, UnpackError::OverFile { .. }));
+    extracted(&directory_over_file, &root, false).unwrap();
+    assert!(root.join("data/dir").is_dir());
+}

@@ -1,6 +1,6 @@
 //! Making files below one directory, whatever their names say.
 
-use super::{Recipe, UnpackError};
+use super::{Extract, Recipe, UnpackError};
 use rustix::{
     fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
     fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, Timespec, Timestamps, XattrFlags},
@@ -59,10 +59,14 @@ pub(super) fn write(doing: &'static str, path: &Path) -> impl FnOnce(Errno) -> U
     }
 }
 
-/// The layer's directory, open.
+/// The layer's directory, or the root of a tree, open.
 #[derive(Debug)]
 pub(super) struct Root {
     directory: OwnedFd,
+    /// Of a tree: where in it the archive goes.
+    below: PathBuf,
+    /// Of a tree.
+    how: Option<Extract>,
     /// The last parent that was opened: entries come in the order of the tree.
     parent: Option<Parent>,
     /// Set last, since making what is in a directory changes its time.
@@ -84,7 +88,43 @@ impl Root {
     pub(super) fn open(path: &Path, recipe: Option<Recipe>) -> Result<Self, UnpackError> {
         let directory =
             rustix::fs::openat(CWD, path, DIRECTORY, Mode::empty()).map_err(write("open", path))?;
-        Ok(Self { directory, parent: None, times: Vec::new(), explicit: false, recipe })
+        Ok(Self { recipe, ..Self::new(directory, PathBuf::new(), None) })
+    }
+
+    pub(super) fn of_tree(directory: OwnedFd, below: &Path, how: Extract) -> Self {
+        Self::new(directory, below.to_owned(), Some(how))
+    }
+
+    fn new(directory: OwnedFd, below: PathBuf, how: Option<Extract>) -> Self {
+        let (parent, times) = (None, Vec::new());
+        Self { directory, below, how, parent, times, explicit: false, recipe: None }
+    }
+
+    /// It becomes a layer: whiteouts mean something.
+    pub(super) fn is_layer(&self) -> bool {
+        self.how.is_none()
+    }
+
+    pub(super) fn owner(&self) -> Option<(u32, u32)> {
+        self.how.and_then(|how| how.owner)
+    }
+
+    /// Whether something that is `directory` or not may come where something
+    /// of the other kind is.
+    pub(super) fn may_replace(
+        &mut self,
+        path: &Inside,
+        directory: bool,
+    ) -> Result<(), UnpackError> {
+        if !self.how.is_some_and(|how| how.keep_kinds) {
+            return Ok(());
+        }
+        let at = path.path().to_owned();
+        match self.is_directory(path)? {
+            Some(true) if !directory => Err(UnpackError::OverDirectory { path: at }),
+            Some(false) if directory => Err(UnpackError::OverFile { path: at }),
+            _ => Ok(()),
+        }
     }
 
     /// The archive has an entry for the root itself.
@@ -108,8 +148,13 @@ impl Root {
 
     /// Opens a directory. `XDEV` if it is outside.
     pub(super) fn enter(&self, path: &Path) -> Result<OwnedFd, Errno> {
-        let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
-        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_XDEV;
+        let path = self.below.join(path);
+        let path = if path.as_os_str().is_empty() { Path::new(".") } else { &path };
+        let resolve = ResolveFlags::NO_MAGICLINKS
+            | match self.how {
+                None => ResolveFlags::BENEATH | ResolveFlags::NO_XDEV,
+                Some(_) => ResolveFlags::IN_ROOT,
+            };
         let mut tries = 0;
         loop {
             let opened =
@@ -202,6 +247,7 @@ impl Root {
     /// below is hidden by it.
     pub(super) fn clear(&mut self, path: &Inside) -> Result<bool, UnpackError> {
         let Some((parent, name)) = path.split() else { return Ok(false) };
+        let is_layer = self.is_layer();
         let directory = self.parent(parent)?;
         let found = match rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
             Err(Errno::NOENT) => return Ok(false),
@@ -209,7 +255,16 @@ impl Root {
         };
         let kind = FileType::from_raw_mode(found.st_mode);
         if kind == FileType::Directory {
-            return Err(UnpackError::WasDirectory { path: path.path().to_owned() });
+            if is_layer {
+                return Err(UnpackError::WasDirectory { path: path.path().to_owned() });
+            }
+            // Without following links below, and the directory is ours by descriptor.
+            let here = format!("/proc/self/fd/{}", directory.as_raw_fd());
+            std::fs::remove_dir_all(Path::new(&here).join(name)).map_err(|source| {
+                UnpackError::Write { doing: "replace", path: path.path().to_owned(), source }
+            })?;
+            self.parent = None;
+            return Ok(false);
         }
         let recipe = self.recipe.as_ref().filter(|_| kind == FileType::RegularFile);
         let kept = recipe.and_then(|recipe| recipe.borrow().keep(found.st_ino));
@@ -222,7 +277,7 @@ impl Root {
         replaced.map_err(write("replace", path.path()))?;
         // It may have been a link on the way to the remembered directory.
         self.parent = None;
-        Ok(kind == FileType::CharacterDevice && found.st_rdev == 0)
+        Ok(is_layer && kind == FileType::CharacterDevice && found.st_rdev == 0)
     }
 
     /// Whether there is something, and whether it is a directory.

@@ -23,6 +23,8 @@ const OPAQUE: &[u8] = b".wh..wh..opq";
 /// Of aufs, about itself; Docker skips them too.
 const AUFS: &[u8] = b".wh..wh.";
 const BUFFER: usize = 64 << 10;
+/// From this size on, zeros are worth looking for.
+const LARGE: u64 = 1 << 20;
 
 /// Who owns a file, what may be done with it, and what else is known of it.
 struct Attributes {
@@ -31,6 +33,15 @@ struct Attributes {
     mode: u32,
     time: Timespec,
     xattrs: Vec<(String, Vec<u8>)>,
+    /// Into what is there already, which may be on any file system.
+    of_tree: bool,
+}
+
+impl Attributes {
+    /// A volume's file system may know no extended attributes.
+    fn allow(&self, set: Result<(), Errno>) -> Result<(), Errno> {
+        if self.of_tree && set == Err(Errno::NOTSUP) { Ok(()) } else { set }
+    }
 }
 
 /// Makes the file, directory, link, device or whiteout. How many bytes it has.
@@ -45,20 +56,26 @@ pub(super) fn place<R: Read>(
     }
     let path = Inside::parse(&name)?;
     let last = path.split().map_or(OsStr::new(""), |(_, last)| last).as_bytes();
-    if last == OPAQUE {
+    if root.is_layer() && last == OPAQUE {
         let parent = path.path().parent().unwrap_or(Path::new(""));
         make_opaque(root.parent(parent)?, parent)?;
         return Ok(0);
     }
-    if last.starts_with(AUFS) {
+    if root.is_layer() && last.starts_with(AUFS) {
         return Ok(0);
     }
-    if let Some(hidden) = last.strip_prefix(WHITEOUT) {
+    if root.is_layer()
+        && let Some(hidden) = last.strip_prefix(WHITEOUT)
+    {
         return whiteout(root, &path, hidden).map(|()| 0);
     }
-    let attributes = attributes(entry, path.path())?;
+    let mut attributes = attributes(entry, path.path())?;
+    attributes.of_tree = !root.is_layer();
+    (attributes.uid, attributes.gid) = root.owner().unwrap_or((attributes.uid, attributes.gid));
     // Before POSIX, a directory was a file whose name ends so.
-    if kind.is_dir() || (is_file(kind) && name.ends_with(b"/")) {
+    let directory_comes = kind.is_dir() || (is_file(kind) && name.ends_with(b"/"));
+    root.may_replace(&path, directory_comes)?;
+    if directory_comes {
         return directory(root, &path, &attributes).map(|()| 0);
     }
     if path.split().is_none() {
@@ -111,7 +128,7 @@ fn attributes<R: Read>(
             xattr(path, name, extension.value_bytes(), &mut xattrs)?;
         }
     }
-    Ok(Attributes { uid, gid, mode, time, xattrs })
+    Ok(Attributes { uid, gid, mode, time, xattrs, of_tree: false })
 }
 
 /// Go's writer and others leave a field empty for zero.
@@ -127,21 +144,17 @@ fn number(raw: &[u8], parsed: io::Result<u64>) -> Result<u32, UnpackError> {
     u32::try_from(parsed.map_err(read)?).map_err(|_| read(io::ErrorKind::InvalidData.into()))
 }
 
-/// Labels of security modules are the host's business; overlayfs's own
-/// attributes would let a layer reach into others.
+/// What only an attack would ask for is refused, what means nothing here left out.
 fn xattr(
     path: &Path,
     name: &str,
     value: &[u8],
     xattrs: &mut Vec<(String, Vec<u8>)>,
 ) -> Result<(), UnpackError> {
-    let wanted = name == "security.capability"
-        || name.starts_with("user.")
-        || name.starts_with("system.posix_acl_");
     if name.starts_with("trusted.") || name.starts_with("user.overlay.") || name.contains('\0') {
         return Err(UnpackError::Xattr { path: path.to_owned(), name: name.to_owned() });
     }
-    if wanted {
+    if crate::storage::archive::is_portable(name) {
         xattrs.push((name.to_owned(), value.to_owned()));
     }
     Ok(())
@@ -154,7 +167,11 @@ fn seconds_of(text: &str) -> Option<Timespec> {
     let tv_nsec = digits.try_fold(0_i64, |nanos, digit| {
         digit.is_ascii_digit().then(|| nanos * 10 + i64::from(digit - b'0'))
     })?;
-    Some(Timespec { tv_sec: whole.parse().ok()?, tv_nsec })
+    let tv_sec = whole.parse().ok()?;
+    if text.starts_with('-') && tv_nsec > 0 {
+        return Some(Timespec { tv_sec: tv_sec - 1, tv_nsec: 1_000_000_000 - tv_nsec });
+    }
+    Some(Timespec { tv_sec, tv_nsec })
 }
 
 fn whiteout(root: &mut Root, path: &Inside, hidden: &[u8]) -> Result<(), UnpackError> {
@@ -222,12 +239,13 @@ fn file<R: Read>(
         opened => opened,
     };
     let mut file = File::from(opened.map_err(write("make", at))?);
-    let sparse = entry.header().entry_type().is_gnu_sparse();
     let size = entry.size();
+    let parts = entry.header().entry_type().is_gnu_sparse();
     // Of a sparse file the archive has the parts only: they go into the recipe.
-    if !sparse {
+    if !parts {
         root.content(path, &file, size)?;
     }
+    let sparse = parts || size >= LARGE;
     fill(&mut file, entry, sparse, at)?;
     let file = OwnedFd::from(file);
     dress(&file, at, is)?;
@@ -236,7 +254,8 @@ fn file<R: Read>(
     Ok(size)
 }
 
-/// Copies the entry's bytes; long runs of zeros in a sparse file stay holes.
+/// Copies the entry's bytes; long runs of zeros in a large file become holes:
+/// most writers send a sparse file's holes so.
 fn fill<R: Read>(
     file: &mut File,
     entry: &mut tar::Entry<'_, R>,
@@ -344,8 +363,8 @@ fn dress(file: impl AsFd, at: &Path, is: &Attributes) -> Result<(), UnpackError>
         .map_err(write("set the owner of", at))?;
     rustix::fs::fchmod(file, Mode::from_raw_mode(is.mode)).map_err(write("set the mode of", at))?;
     for (name, value) in &is.xattrs {
-        rustix::fs::fsetxattr(file, name.as_str(), value, XattrFlags::empty())
-            .map_err(write("set an extended attribute of", at))?;
+        let set = rustix::fs::fsetxattr(file, name.as_str(), value, XattrFlags::empty());
+        is.allow(set).map_err(write("set an extended attribute of", at))?;
     }
     Ok(())
 }
@@ -363,8 +382,8 @@ fn dress_name(
         .map_err(write("set the owner of", at))?;
     let here = PathBuf::from(format!("/proc/self/fd/{}", directory.as_raw_fd())).join(name);
     for (key, value) in &is.xattrs {
-        rustix::fs::lsetxattr(&here, key.as_str(), value, XattrFlags::empty())
-            .map_err(write("set an extended attribute of", at))?;
+        let set = rustix::fs::lsetxattr(&here, key.as_str(), value, XattrFlags::empty());
+        is.allow(set).map_err(write("set an extended attribute of", at))?;
     }
     let times = Timestamps { last_access: is.time, last_modification: is.time };
     rustix::fs::utimensat(directory, name, &times, AtFlags::SYMLINK_NOFOLLOW)
