@@ -147,7 +147,7 @@ async fn look(
             let sizes = scope.layer_sizes(&image);
             Ok(error::json(StatusCode::OK, &wire::history(&image, &sizes)))
         }
-        Some((name, "get")) => transfer::archive(scope, &[name.to_owned()], &params),
+        Some((name, "get")) => transfer::archive(scope, &[name.to_owned()], &params).await,
         Some((_, "attestations")) => Err(unbuilt("looking at attestations")),
         Some(_) | None => Ok(super::page_not_found().await),
     }

@@ -82,11 +82,11 @@ pub(super) fn wanted(params: &Params) -> Answer<Option<Platform>> {
 
 async fn save(State(shared): State<Shared>, params: Params) -> Answer {
     let names: Vec<_> = params.all("names").map(str::to_owned).collect();
-    archive(&shared.scope, &names, &params)
+    archive(&shared.scope, &names, &params).await
 }
 
-pub(super) fn archive(scope: &Scope, names: &[String], params: &Params) -> Answer {
-    let flow = scope.save_images(names, wanted(params)?.as_ref())?;
+pub(super) async fn archive(scope: &Scope, names: &[String], params: &Params) -> Answer {
+    let flow = scope.save_images(names, wanted(params)?.as_ref()).await?;
     let mut response = Response::new(Body::from_stream(flow.into_stream()));
     let tar = HeaderValue::from_static("application/x-tar");
     response.headers_mut().insert(header::CONTENT_TYPE, tar);

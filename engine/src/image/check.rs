@@ -80,7 +80,8 @@ enum Found {
 /// Bytes of the layer's archive. Blocks.
 fn layer(store: &Store, digest: Digest) -> Result<u64, Found> {
     let Some(_pin) = store.pin_layer(digest) else { return Err(Found::Gone) };
-    let mut archive = match store.layer_archive(digest) {
+    let opened = store.learn_recipe(digest).and_then(|()| store.layer_archive(digest));
+    let mut archive = match opened {
         Ok(archive) => archive,
         Err(StoreError::NoArchive(_)) => {
             let why = "an engine before version 2 has unpacked it: it can be run, not saved or \

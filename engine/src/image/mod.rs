@@ -245,13 +245,13 @@ impl Images {
     ///
     /// # Errors
     /// `NotFound` for one of the names; a layer's archive cannot be made again.
-    pub fn save(
+    pub async fn save(
         &self,
         tenant: &TenantName,
         names: &[String],
         platform: Option<&Platform>,
     ) -> Result<Saved, Error> {
-        save::save(self, tenant, names, platform)
+        save::save(self, tenant, names, platform).await
     }
 
     /// Makes an image of one layer out of an archive of a root filesystem.

@@ -141,7 +141,7 @@ impl Push<'_> {
         let nothing = Remotes::default();
         let work = unique.iter().map(|diff_id| {
             let known = known.get(diff_id).unwrap_or(&nothing);
-            async move { Ok((*diff_id, self.layer(*diff_id, known).await?)) }.boxed()
+            async move { Ok::<_, Error>((*diff_id, self.layer(*diff_id, known).await?)) }.boxed()
         });
         let sent = futures_util::stream::iter(work.collect::<Vec<_>>()).buffer_unordered(PARALLEL);
         let sent = sent.try_collect::<HashMap<_, Remote>>().await?;
@@ -283,7 +283,8 @@ fn pack(
     progress: &Progress,
 ) -> Result<(Digest, u64), Broken> {
     let diff_id = pin.digest();
-    let archive = store.layer_archive(diff_id).map_err(|error| Broken::Layer(error.into()))?;
+    let archive = store.learn_recipe(diff_id).and_then(|()| store.layer_archive(diff_id));
+    let archive = archive.map_err(|error| Broken::Layer(error.into()))?;
     let total = store.layer_size(diff_id).unwrap_or(0);
     let bar = Bar { progress, id: diff_id.short(), status: "Pushing", total };
     let mut archive = BufReader::with_capacity(BUFFER, bar.around(archive));

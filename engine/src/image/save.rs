@@ -102,7 +102,7 @@ struct Contents {
     pins: Vec<Pin>,
 }
 
-pub(super) fn save(
+pub(super) async fn save(
     images: &Images,
     tenant: &TenantName,
     names: &[String],
@@ -117,7 +117,9 @@ pub(super) fn save(
             )));
         }
     }
-    let contents = contents(store, &chosen)?;
+    let worker = store.clone();
+    let planned = images.blocking(move || Ok((contents(&worker, &chosen)?, chosen)));
+    let (contents, chosen) = planned.await?;
     let (out, archive) = pipe::outwards();
     let worker = store.clone();
     images.0.tracker.spawn_blocking(move || {
@@ -176,6 +178,7 @@ fn choose(catalog: &Catalog, names: &[String]) -> Result<Chosen, Error> {
     Ok(chosen)
 }
 
+/// Blocks.
 fn contents(store: &Store, chosen: &Chosen) -> Result<Contents, Error> {
     let mut contents = Contents::default();
     let mut entries = Vec::new();
@@ -248,6 +251,7 @@ fn layers(
             Some(Blob::Layer(size)) => *size,
             Some(Blob::Text(..)) | None => {
                 contents.pins.push(store.pin_layer(*digest).ok_or(StoreError::NoLayer(*digest))?);
+                store.learn_recipe(*digest)?;
                 let size = store.archive_size(*digest)?;
                 contents.blobs.insert(*digest, Blob::Layer(size));
                 size

@@ -112,12 +112,12 @@ impl Scope {
     ///
     /// # Errors
     /// `NotFound` for one of the names.
-    pub fn save_images(
+    pub async fn save_images(
         &self,
         names: &[String],
         platform: Option<&Platform>,
     ) -> Result<Flow, Error> {
-        let saved = self.engine.images.save(&self.tenant, names, platform)?;
+        let saved = self.engine.images.save(&self.tenant, names, platform).await?;
         for image in &saved.images {
             let id = image.id.to_string();
             self.announce_image("save", &id, &id, &labels(image));

@@ -242,6 +242,40 @@ impl Store {
         self.layers().known().layers.get(&digest).is_some_and(|it| it.record.archive.is_some())
     }
 
+    /// A layer's directory, and whether its root is one of its entries.
+    pub(super) fn place_of(&self, digest: Digest) -> Result<(PathBuf, bool), StoreError> {
+        let known = self.layers().known();
+        let layer = known.layers.get(&digest).ok_or(StoreError::NoLayer(digest))?;
+        Ok((self.layers_dir().join(&layer.record.name), layer.record.root))
+    }
+
+    /// The recipe at `place` is the layer's from now on, if it has none yet,
+    /// and that is durable. Blocks.
+    pub(super) fn adopt_recipe(
+        &self,
+        digest: Digest,
+        place: &Path,
+        archive: u64,
+    ) -> Result<(), StoreError> {
+        let batch = {
+            let mut known = self.layers().known();
+            let layer = known.layers.get_mut(&digest).ok_or(StoreError::NoLayer(digest))?;
+            if layer.record.archive.is_some() {
+                return Ok(());
+            }
+            let to = self.recipes_dir().join(&layer.record.name);
+            std::fs::rename(place, &to).map_err(StoreError::io("rename into place", &to))?;
+            layer.record.archive = Some(archive);
+            // What is not recorded yet will be, with this.
+            if !layer.recorded {
+                return Ok(());
+            }
+            Batch::default().put(Table::Layers, digest.to_string(), &layer.record)
+        };
+        self.sync_layers()?;
+        self.0.writer.commit(batch).blocking_recv().map_err(|_| StoreError::Stopping)?
+    }
+
     /// Bytes of a layer's archive.
     ///
     /// # Errors

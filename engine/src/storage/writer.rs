@@ -9,7 +9,7 @@
 //! committed is still there, so the thread opens it again and goes on.
 
 use super::{Batch, StoreError, Table, atomic, lock::Lock, records::Change};
-use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition, TableHandle};
 use std::{
     path::{Path, PathBuf},
     sync::{Arc, mpsc},

@@ -18,7 +18,7 @@ use tritium_engine::{
 
 async fn save(engine: &Engine, names: &[&str]) -> Vec<u8> {
     let names = Vec::from_iter(names.iter().map(|name| (*name).to_owned()));
-    let saved = engine.images.save(&TenantName::operator(), &names, None).unwrap();
+    let saved = engine.images.save(&TenantName::operator(), &names, None).await.unwrap();
     let blocks: Vec<_> = saved.archive.into_stream().try_collect().await.unwrap();
     blocks.concat()
 }
@@ -130,17 +130,17 @@ async fn what_cannot_be_saved_is_refused_before_the_first_byte() {
     load(&engine, saved(Some("x:1"), &config(&[&layer], "amd64"), &[layer])).await.unwrap();
     let operator = TenantName::operator();
     let arm = Platform { os: "linux".into(), architecture: "arm64".into(), variant: None };
-    let say = |tenant: &TenantName, name: &str, platform: Option<&Platform>| {
-        let refused = engine.images.save(tenant, &[name.to_owned()], platform);
+    let say = async |tenant: &TenantName, name: &str, platform: Option<&Platform>| {
+        let refused = engine.images.save(tenant, &[name.to_owned()], platform).await;
         let refused = refused.map(|saved| saved.images.len()).unwrap_err();
         assert!(matches!(refused, Error::NotFound(_)), "{refused:?}");
         refused.to_string()
     };
-    assert_eq!(say(&operator, "nope", None), "No such image: nope");
-    assert_eq!(say(&operator, "nope:1", None), "reference does not exist");
-    assert_eq!(say(&tenant("other"), "x:1", None), "reference does not exist");
+    assert_eq!(say(&operator, "nope", None).await, "No such image: nope");
+    assert_eq!(say(&operator, "nope:1", None).await, "reference does not exist");
+    assert_eq!(say(&tenant("other"), "x:1", None).await, "reference does not exist");
     assert_eq!(
-        say(&operator, "x:1", Some(&arm)),
+        say(&operator, "x:1", Some(&arm)).await,
         "no suitable export target found for platform linux/arm64"
     );
 }
@@ -152,7 +152,8 @@ async fn a_layer_that_was_changed_by_hand_is_not_given_out_as_whole() {
     load(&engine, saved(Some("x:1"), &config(&[&layer], "amd64"), &[layer])).await.unwrap();
     tritium_engine::storage::atomic::write(&engine.dir.join("layers/1/f"), b"wrong", 0o600)
         .unwrap();
-    let saved = engine.images.save(&TenantName::operator(), &["x:1".to_owned()], None).unwrap();
+    let saved =
+        engine.images.save(&TenantName::operator(), &["x:1".to_owned()], None).await.unwrap();
     let broken = saved.archive.into_stream().try_collect::<Vec<_>>().await.unwrap_err();
     assert_eq!(broken.to_string(), "its files are not those that were unpacked");
 }
@@ -168,7 +169,7 @@ async fn a_state_directory_of_version_1_is_read_and_its_layers_get_their_recipes
     let image = engine.images.resolve(&operator, "golden:1").unwrap();
     assert_eq!(image.repo_tags, ["golden:1", "team/golden:2"]);
     assert_eq!(image.config.config.labels["golden"], "1");
-    let refused = engine.images.save(&operator, &["golden:1".to_owned()], None);
+    let refused = engine.images.save(&operator, &["golden:1".to_owned()], None).await;
     assert!(matches!(refused, Err(Error::Conflict(_))), "{:?}", refused.map(|saved| saved.images));
     assert!(matches!(engine.store.layer_archive(image.layers[0]), Err(StoreError::NoArchive(_))));
     // Whoever shows the bytes again gives the layers what they lack.

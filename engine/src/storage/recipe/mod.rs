@@ -13,15 +13,20 @@
 //!                        later entry of the archive has replaced that file
 //! ```
 //!
+//! A layer that never was an archive (a build made it) gets its recipe when
+//! somebody wants the archive for the first time: see [`learn`].
+//!
 //! What must stay true: who reads an archive to its end without an error has
 //! got the bytes of the layer's digest; that is checked each time, since a
 //! directory may have been changed by hand or by a bad disk.
 
+mod learn;
 mod read;
 mod write;
 
 pub use read::LayerArchive;
 pub use write::RecipeWriter;
+pub(super) use write::{Noted, Shared};
 
 /// The recipe's own file.
 const FILE: &str = "archive";

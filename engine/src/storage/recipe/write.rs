@@ -3,11 +3,13 @@
 use super::{BYTES, CONTENT, END, FILE, MAGIC};
 use crate::storage::StoreError;
 use std::{
+    cell::RefCell,
     collections::HashMap,
     fs::{File, OpenOptions},
-    io::{self, BufWriter, Write},
+    io::{self, BufWriter, Read, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
+    rc::Rc,
 };
 
 /// Fast, and headers are mostly zeros.
@@ -131,5 +133,24 @@ impl RecipeWriter {
             let written = parts.iter().try_for_each(|part| self.out.write_all(part));
             self.failed = written.err();
         }
+    }
+}
+
+/// What one thread reads for and writes to by turns.
+pub(crate) type Shared = Rc<RefCell<RecipeWriter>>;
+
+/// Shows the recipe what is read.
+pub(crate) struct Noted<R> {
+    pub(crate) stream: R,
+    pub(crate) recipe: Option<Shared>,
+}
+
+impl<R: Read> Read for Noted<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.stream.read(buffer)?;
+        if let Some(recipe) = &self.recipe {
+            recipe.borrow_mut().saw(buffer.get(..count).unwrap_or_default());
+        }
+        Ok(count)
     }
 }

@@ -23,7 +23,10 @@ mod entry;
 
 use crate::{
     ids::Digest,
-    storage::{RecipeWriter, StoreError},
+    storage::{
+        RecipeWriter, StoreError,
+        recipe::{Noted, Shared as Recipe},
+    },
 };
 use beneath::Root;
 use rustix::fd::OwnedFd;
@@ -187,25 +190,6 @@ fn place_all<'a>(
     // Padding counts: it is in the digest.
     io::copy(&mut stream, &mut io::sink()).map_err(|source| too_big(source, limits))?;
     Ok((size, explicit_root, stream.stream.into_inner()))
-}
-
-/// What one thread reads and writes by turns.
-type Recipe = Rc<RefCell<RecipeWriter>>;
-
-/// Shows the recipe what is read.
-struct Noted<R> {
-    stream: R,
-    recipe: Option<Recipe>,
-}
-
-impl<R: Read> Read for Noted<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.stream.read(buffer)?;
-        if let Some(recipe) = &self.recipe {
-            recipe.borrow_mut().saw(buffer.get(..count).unwrap_or_default());
-        }
-        Ok(count)
-    }
 }
 
 /// The diff id of an archive, without unpacking it. Blocks.
