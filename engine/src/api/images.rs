@@ -22,7 +22,7 @@ use axum::{
     routing::get,
 };
 use http::{HeaderMap, StatusCode};
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 const LIST_FILTERS: &[&str] = &["before", "dangling", "label", "reference", "since", "until"];
 
@@ -60,6 +60,15 @@ async fn list(
     let version = spoken(version);
     let containers = scope.containers();
     let shared_size = params.flag("shared-size");
+    let all = params.flag("all");
+    let everything = scope.images();
+    let parents: HashSet<_> = everything.iter().filter_map(|image| image.parent).collect();
+    // Steps on the way to another image are shown to who wants all.
+    let shown = |image: &Arc<Image>| {
+        all || !image.repo_tags.is_empty()
+            || !image.repo_digests.is_empty()
+            || !parents.contains(&image.id)
+    };
     let fits = |image: &Arc<Image>| {
         let at = wire::created(image);
         let nanos = at.and_then(|at| i64::try_from(at.as_nanosecond()).ok());
@@ -70,7 +79,8 @@ async fn list(
             && filters.labels("label", &image.config.config.labels)
             && filters.any("reference", |pattern| named(image, pattern))
     };
-    let mut images: Vec<_> = scope.images().into_iter().filter(fits).collect();
+    let mut images: Vec<_> =
+        everything.iter().filter(|image| shown(image) && fits(image)).cloned().collect();
     images.sort_by_key(|image| std::cmp::Reverse(wire::created(image)));
     let summaries = images.iter().map(|image| {
         let users = containers.iter().filter(|it| it.record.image == image.id).count();
@@ -145,7 +155,8 @@ async fn look(
         Some((name, "history")) => {
             let image = for_platform(scope.image(name)?, name, &params)?;
             let sizes = scope.layer_sizes(&image);
-            Ok(error::json(StatusCode::OK, &wire::history(&image, &sizes)))
+            let line = scope.lineage(&image);
+            Ok(error::json(StatusCode::OK, &wire::history(&image, &sizes, &line)))
         }
         Some((name, "get")) => transfer::archive(scope, &[name.to_owned()], &params).await,
         Some((_, "attestations")) => Err(unbuilt("looking at attestations")),

@@ -228,4 +228,24 @@ mod tests {
         assert!(matches!(Document::parse(br#"{"schemaVersion":1}"#), Err(BadManifest::Schema1)));
         assert!(matches!(Document::parse(b"<html>"), Err(BadManifest::Json(_))));
     }
+
+    proptest::proptest! {
+        /// What a registry sends is a manifest, an index, or refused; and what
+        /// is read once is written and read to the same.
+        #[test]
+        fn whatever_a_registry_sends_is_read_or_refused(
+            head in "[{\\[]?", name in "(manifests|config|layers|schemaVersion)",
+            value in "(\\[\\]|\\{\\}|null|1|2|-1|\"x\")", tail in "[\\PC]{0,40}",
+        ) {
+            for text in [format!("{head}\"{name}\":{value}{tail}"), format!("{{\"{name}\":{value}}}"), tail] {
+                if let Ok(document) = Document::parse(text.as_bytes()) {
+                    let again = match &document {
+                        Document::Manifest(manifest) => serde_json::to_vec(manifest).unwrap(),
+                        Document::Index(index) => serde_json::to_vec(index).unwrap(),
+                    };
+                    proptest::prop_assert_eq!(Document::parse(&again).unwrap(), document);
+                }
+            }
+        }
+    }
 }

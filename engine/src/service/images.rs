@@ -38,6 +38,18 @@ impl Scope {
         image.layers.iter().map(|layer| store.layer_size(*layer).unwrap_or(0)).collect()
     }
 
+    /// The image and those that it was made from, as far as they are here,
+    /// newest first.
+    #[must_use]
+    pub fn lineage(&self, image: &Arc<Image>) -> Vec<Arc<Image>> {
+        let parent = |image: &Arc<Image>| {
+            let parent = image.parent?;
+            self.engine.images.resolve(&self.tenant, &parent.to_string()).ok()
+        };
+        // As long as a history can be: a record that is its own parent ends, too.
+        std::iter::successors(Some(image.clone()), parent).take(1024).collect()
+    }
+
     /// Bytes of an image's layers that other images have too.
     #[must_use]
     pub fn shared_size(&self, image: &Image) -> u64 {

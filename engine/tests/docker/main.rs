@@ -10,6 +10,7 @@ mod bad_input;
 mod crash;
 mod engine;
 mod exec;
+mod images;
 mod lifecycle;
 mod logs;
 mod metrics;

@@ -7,7 +7,7 @@ use crate::{
 };
 use serde::Serialize;
 use serde_json::{Map, Value, json};
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
@@ -155,8 +155,13 @@ pub(in crate::api) struct HistoryItem {
     tags: Option<Vec<String>>,
 }
 
-/// Newest first. `sizes`: of the layers, lowest first.
-pub(in crate::api) fn history(image: &Image, sizes: &[u64]) -> Vec<HistoryItem> {
+/// Newest first. `sizes`: of the layers, lowest first. `line`: the image and
+/// those that it was made from, newest first.
+pub(in crate::api) fn history(
+    image: &Image,
+    sizes: &[u64],
+    line: &[Arc<Image>],
+) -> Vec<HistoryItem> {
     let mut sizes = sizes.iter().copied();
     let mut items: Vec<HistoryItem> = image
         .config
@@ -174,11 +179,11 @@ pub(in crate::api) fn history(image: &Image, sizes: &[u64]) -> Vec<HistoryItem> 
             }
         })
         .collect();
-    if let Some(last) = items.last_mut() {
-        last.id = image.id.to_string();
-        last.tags = (!image.repo_tags.is_empty()).then(|| image.repo_tags.clone());
-    }
     items.reverse();
+    for (item, image) in items.iter_mut().zip(line) {
+        item.id = image.id.to_string();
+        item.tags = (!image.repo_tags.is_empty()).then(|| image.repo_tags.clone());
+    }
     items
 }
 
