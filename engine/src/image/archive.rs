@@ -61,9 +61,9 @@ impl<'a> Files<'a> {
         let (links, files) = (HashMap::new(), HashMap::new());
         let mut files = Self { store, limits, progress, files, links };
         let mut left = limits.bytes;
-        let mut archive = tar::Archive::new(decompress(archive).map_err(bad)?);
-        for entry in archive.entries().map_err(bad)?.raw(false) {
-            let mut entry = entry.map_err(bad)?;
+        let mut archive = tar::Archive::new(decompress(archive).map_err(|source| bad(&source))?);
+        for entry in archive.entries().map_err(|source| bad(&source))?.raw(false) {
+            let mut entry = entry.map_err(|source| bad(&source))?;
             if entry.size() > left || files.files.len() + files.links.len() >= FILES {
                 return Err(Error::Invalid("the archive is too large".to_owned()));
             }
@@ -84,14 +84,14 @@ impl<'a> Files<'a> {
             }
         }
         // To its end, or the client is told of a broken connection.
-        io::copy(&mut archive.into_inner(), &mut io::sink()).map_err(bad)?;
+        io::copy(&mut archive.into_inner(), &mut io::sink()).map_err(|source| bad(&source))?;
         Ok(files)
     }
 
     fn take(&self, name: &str, size: u64, mut entry: impl Read) -> Result<Held, Error> {
         let expected = digest_in(name);
         let mut start = Vec::with_capacity(START);
-        (&mut entry).take(START as u64).read_to_end(&mut start).map_err(bad)?;
+        (&mut entry).take(START as u64).read_to_end(&mut start).map_err(|source| bad(&source))?;
         let packed = is_packed(&start);
         let mut whole = start.as_slice().chain(entry);
         if !packed && !is_tar(&start) {
@@ -103,7 +103,7 @@ impl<'a> Files<'a> {
         // What is not compressed has its own name for a diff id.
         let diff_id = expected.filter(|_| !packed);
         let layer = obtain(self.store, &mut hashed, diff_id, self.limits);
-        io::copy(&mut hashed, &mut io::sink()).map_err(bad)?;
+        io::copy(&mut hashed, &mut io::sink()).map_err(|source| bad(&source))?;
         let received = hashed.hash.map(|hash| Digest::of(hash.finalize().into()));
         if let (Some(expected), Some(received)) = (expected, received)
             && expected != received
@@ -174,7 +174,7 @@ impl<'a> Files<'a> {
     }
 }
 
-fn bad(source: io::Error) -> Error {
+fn bad(source: &io::Error) -> Error {
     Error::Invalid(format!("cannot read the archive: {source}"))
 }
 

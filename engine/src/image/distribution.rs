@@ -50,11 +50,9 @@ pub(super) fn told(error: RegistryError) -> Error {
         Some(StatusCode::NOT_FOUND) => return Error::NotFound(error.to_string()),
         Some(_) | None => {}
     }
-    match error {
+    if let RegistryError::Unreachable { method, url, source } = error {
         // Its text has the causes in it: they are not to be told twice.
-        RegistryError::Unreachable { method, url, source } => {
-            Error::internal(format!("{method} \"{url}\""), source)
-        }
-        other => Error::internal("the registry cannot be used", other),
+        return Error::internal(format!("{method} \"{url}\""), source);
     }
+    Error::internal("the registry cannot be used", error)
 }

@@ -274,10 +274,10 @@ impl Ledger {
             Some((tenant, rest)) => lock(&self.catalogs).get(&tenant).is_none_or(|catalog| {
                 let image = format!("sha256:{rest}").parse::<ImageId>().ok();
                 let name = rest.parse::<Reference>().ok();
-                match table {
-                    Table::Images => image.is_none_or(|image| catalog.get(image).is_none()),
-                    _ => name.is_none_or(|name| catalog.named(&name).is_none()),
+                if *table == Table::Images {
+                    return image.is_none_or(|image| catalog.get(image).is_none());
                 }
+                name.is_none_or(|name| catalog.named(&name).is_none())
             }),
             None => true,
         };

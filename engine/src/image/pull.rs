@@ -59,8 +59,10 @@ pub(super) struct Key {
 #[derive(Debug, Clone)]
 pub(super) struct Running {
     progress: Progress,
-    outcome: Shared<BoxFuture<'static, Result<Vec<Arc<Image>>, Arc<Error>>>>,
+    outcome: Shared<BoxFuture<'static, Outcome>>,
 }
+
+type Outcome = Result<Vec<Arc<Image>>, Arc<Error>>;
 
 pub(super) type Pulls = HashMap<Key, Running>;
 
@@ -367,29 +369,27 @@ impl Pull {
     fn explain(&self, error: RegistryError) -> Error {
         let name = self.key.reference.familiar_name();
         let whole = self.key.reference.familiar();
-        match &error {
-            RegistryError::Refused { code, .. } if code == "DENIED" => Error::NotFound(format!(
-                "pull access denied for {name}, repository does not exist or may require 'docker \
-                 login': {error}"
-            )),
-            RegistryError::Refused { code, .. } if code == "MANIFEST_UNKNOWN" => {
-                Error::NotFound(format!("manifest for {whole} not found: {error}"))
+        let code = if let RegistryError::Refused { code, .. } = &error { code } else { "" };
+        match code {
+            "DENIED" => {
+                return Error::NotFound(format!(
+                    "pull access denied for {name}, repository does not exist or may require \
+                     'docker login': {error}"
+                ));
             }
-            RegistryError::Refused { code, .. } if code == "NAME_UNKNOWN" => {
-                Error::NotFound(format!("repository {name} not found: {error}"))
+            "MANIFEST_UNKNOWN" => {
+                return Error::NotFound(format!("manifest for {whole} not found: {error}"));
             }
-            RegistryError::Refused { status, .. } | RegistryError::Status { status }
-                if *status == reqwest::StatusCode::UNAUTHORIZED =>
-            {
-                Error::Unauthorized(format!("cannot pull {whole}: {error}"))
+            "NAME_UNKNOWN" => {
+                return Error::NotFound(format!("repository {name} not found: {error}"));
             }
-            _ => match told(error) {
-                Error::Internal { doing, source } => {
-                    Error::Internal { doing: format!("cannot pull {whole}: {doing}"), source }
-                }
-                other => other,
-            },
+            _ => {}
         }
+        let told = told(error);
+        if let Error::Internal { doing, source } = told {
+            return Error::Internal { doing: format!("cannot pull {whole}: {doing}"), source };
+        }
+        told
     }
 }
 

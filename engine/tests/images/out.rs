@@ -105,8 +105,8 @@ async fn what_is_saved_has_every_layer_byte_for_byte_and_loads_to_the_same_ids()
     // As Docker's own archive, and as an OCI layout.
     let oci = files.iter().filter(|(name, _)| *name != "manifest.json" && !name.ends_with('/'));
     let oci = Vec::from_iter(oci.map(|(name, bytes)| (name.as_str(), bytes.as_slice())));
-    for archive in [archive.clone(), tar(&oci)] {
-        load(&other, archive).await.unwrap();
+    for one in [archive.clone(), tar(&oci)] {
+        load(&other, one).await.unwrap();
         for (name, config) in [("low:1", &lower), ("team/high:3", &higher)] {
             assert_eq!(other.images.resolve(&operator, name).unwrap().id, digest(config), "{name}");
         }

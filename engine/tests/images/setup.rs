@@ -97,7 +97,7 @@ pub(crate) fn words(said: &[Message]) -> Vec<String> {
         Message::Status { id: Some(id), status } => Some(format!("{id}: {status}")),
         Message::Status { id: None, status } => Some(status.clone()),
         Message::Stream(text) => Some(text.clone()),
-        Message::Tick { .. } => None,
+        Message::Tick { .. } | Message::Aux(_) => None,
     };
     said.iter().filter_map(word).collect()
 }
