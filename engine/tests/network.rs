@@ -3,6 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 #![expect(unreachable_pub, reason = "the test's own module is no library")]
 
+#[path = "network/dns.rs"]
+mod dns;
 #[path = "network/host.rs"]
 mod host;
 

@@ -4,7 +4,8 @@
 //! With network `host` and no extra hosts, Docker copies the host's
 //! `/etc/hosts` instead.
 
-use std::net::{IpAddr, Ipv4Addr};
+use super::dns::{ADDRESS_INSIDE, Settings, Upstream};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Where the host says whom to ask for names; and where it does when the first
 /// names only systemd-resolved's own server, see [`is_stub`].
@@ -72,7 +73,8 @@ pub struct DnsOverrides<'a> {
 /// and nobody else, so that [`RESOLVED_CONF`] must be read in its place.
 #[must_use]
 pub fn is_stub(text: &str) -> bool {
-    Parsed::of(text).servers == [IpAddr::from([127, 0, 0, 53])]
+    let file = Parsed::of(text);
+    matches!(file.servers.as_slice(), [only] if only.address == Ipv4Addr::new(127, 0, 0, 53))
 }
 
 /// A container's `resolv.conf`, out of the host's `text` that was read at `path`.
@@ -84,29 +86,13 @@ pub fn resolv_conf(
     resolver: Resolver,
 ) -> String {
     let mut file = Parsed::of(text);
-    let mut overridden = Vec::new();
-    let from_host = file.options.iter().any(|option| option.starts_with("ndots:"));
-    let mut ndots = from_host.then_some("host");
-    if !overrides.servers.is_empty() {
-        file.servers = overrides.servers.to_vec();
-        overridden.push("nameservers");
-    }
-    if !overrides.search.is_empty() {
-        file.search = overrides.search.iter().filter(|domain| *domain != ".").cloned().collect();
-        overridden.push("search");
-    }
-    if !overrides.options.is_empty() {
-        file.options = overrides.options.to_vec();
-        overridden.push("options");
-        let ours = file.options.iter().any(|option| option.starts_with("ndots:"));
-        ndots = ours.then_some("override");
-    }
+    let origin = file.override_with(overrides);
     let mut used_default = false;
     if resolver == Resolver::Own && overrides.servers.is_empty() {
-        file.servers.retain(|server| server.is_ipv4() && !server.is_loopback());
+        file.servers.retain(|server| server.address.is_ipv4() && !server.address.is_loopback());
         used_default = file.servers.is_empty();
         if used_default {
-            file.servers = PUBLIC.map(IpAddr::V4).to_vec();
+            file.servers = PUBLIC.map(|address| on_host(address.into())).to_vec();
         }
     }
     let legacy = if resolver == Resolver::Own { " (legacy)" } else { "" };
@@ -115,20 +101,56 @@ pub fn resolv_conf(
     if used_default {
         out.push_str("# Used default nameservers.\n");
     }
-    if !file.invalid.is_empty() {
-        out.push_str(&format!("# Invalid nameservers: [{}]\n", file.invalid.join(" ")));
-    }
-    out.push_str(&format!("# Overrides: [{}]\n", overridden.join(" ")));
-    if let Some(from) = ndots {
-        out.push_str(&format!("# Option ndots from: {from}\n"));
-    }
+    out.push_str(&file.remarks(&origin));
     out
+}
+
+/// The `resolv.conf` of a container whose resolver is the engine's own, and
+/// whom that resolver asks in its turn.
+#[must_use]
+pub fn internal_resolv_conf(
+    path: &str,
+    text: &str,
+    overrides: DnsOverrides<'_>,
+) -> (String, Settings) {
+    let mut file = Parsed::of(text);
+    let mut origin = file.override_with(overrides);
+    let ndots_set = origin.ndots.is_some();
+    if !ndots_set {
+        // A name of a container has no dot, and is one all the same.
+        file.options.push("ndots:0".into());
+        origin.ndots = Some("internal");
+    }
+    let upstreams = std::mem::replace(&mut file.servers, vec![on_host(ADDRESS_INSIDE.into())]);
+    let mut out = file.directives();
+    out.push_str(&format!("\n# Based on host file: '{path}' (internal resolver)\n"));
+    let named = upstreams.iter().map(|server| {
+        if server.from_host { format!("host({server})") } else { server.to_string() }
+    });
+    let named: Vec<String> = named.collect();
+    out.push_str(&match named.as_slice() {
+        [] => "# NO EXTERNAL NAMESERVERS DEFINED\n".to_owned(),
+        named => format!("# ExtServers: [{}]\n", named.join(" ")),
+    });
+    out.push_str(&file.remarks(&origin));
+    (out, Settings { upstreams, ndots_set })
+}
+
+fn on_host(address: IpAddr) -> Upstream {
+    Upstream { address, zone: None, from_host: true }
+}
+
+/// Where directives came from.
+#[derive(Debug)]
+struct Origin {
+    overridden: Vec<&'static str>,
+    ndots: Option<&'static str>,
 }
 
 /// The directives of a `resolv.conf`(5).
 #[derive(Debug, Default)]
 struct Parsed {
-    servers: Vec<IpAddr>,
+    servers: Vec<Upstream>,
     search: Vec<String>,
     options: Vec<String>,
     /// Lines of no known directive, as they were.
@@ -147,9 +169,9 @@ impl Parsed {
             match directive {
                 _ if directive.starts_with(['#', ';']) => {}
                 "nameserver" | "domain" | "search" | "options" if values.peek().is_none() => {}
-                "nameserver" => match values.next().map(|value| (value.parse(), value)) {
-                    Some((Ok(server), _)) => parsed.servers.push(server),
-                    Some((Err(_), value)) => parsed.invalid.push(value),
+                "nameserver" => match values.next().map(|value| (server(&value), value)) {
+                    Some((Some(server), _)) => parsed.servers.push(server),
+                    Some((None, value)) => parsed.invalid.push(value),
                     None => {}
                 },
                 // The last of them counts.
@@ -159,6 +181,43 @@ impl Parsed {
             }
         }
         parsed
+    }
+
+    fn override_with(&mut self, overrides: DnsOverrides<'_>) -> Origin {
+        let sets_ndots =
+            |options: &[String]| options.iter().any(|option| option.starts_with("ndots:"));
+        let mut ndots = sets_ndots(&self.options).then_some("host");
+        let mut overridden = Vec::new();
+        if !overrides.servers.is_empty() {
+            let from_container =
+                |address: &IpAddr| Upstream { address: *address, zone: None, from_host: false };
+            self.servers = overrides.servers.iter().map(from_container).collect();
+            overridden.push("nameservers");
+        }
+        if !overrides.search.is_empty() {
+            let domains = overrides.search.iter().filter(|domain| *domain != ".");
+            self.search = domains.cloned().collect();
+            overridden.push("search");
+        }
+        if !overrides.options.is_empty() {
+            self.options = overrides.options.to_vec();
+            overridden.push("options");
+            ndots = sets_ndots(&self.options).then_some("override");
+        }
+        Origin { overridden, ndots }
+    }
+
+    /// The comments at the end.
+    fn remarks(&self, origin: &Origin) -> String {
+        let mut out = String::new();
+        if !self.invalid.is_empty() {
+            out.push_str(&format!("# Invalid nameservers: [{}]\n", self.invalid.join(" ")));
+        }
+        out.push_str(&format!("# Overrides: [{}]\n", origin.overridden.join(" ")));
+        if let Some(from) = origin.ndots {
+            out.push_str(&format!("# Option ndots from: {from}\n"));
+        }
+        out
     }
 
     fn directives(&self) -> String {
@@ -174,6 +233,16 @@ impl Parsed {
         self.other.iter().for_each(|line| out.push_str(&format!("{line}\n")));
         out
     }
+}
+
+/// `10.0.0.1`, or `fe80::1%eth0`.
+fn server(text: &str) -> Option<Upstream> {
+    let (address, zone) = match text.split_once('%') {
+        Some((_, "")) => return None,
+        Some((address, zone)) => (address.parse::<Ipv6Addr>().ok()?.into(), Some(zone.into())),
+        None => (text.parse().ok()?, None),
+    };
+    Some(Upstream { address, zone, from_host: true })
 }
 
 #[cfg(test)]
@@ -246,6 +315,44 @@ mod tests {
         assert_eq!(text, format!("{HEADER}{body}"));
         assert!(is_stub("nameserver 127.0.0.53\noptions edns0\n"));
         assert!(!is_stub(host));
+    }
+
+    #[test]
+    fn the_engines_own_resolver_asks_whom_the_container_would_have_asked() {
+        let host = "nameserver 127.0.0.53\nnameserver fe80::1%eth0\nnameserver fe80::1%\n\
+            search ex.org corp\noptions edns0 trust-ad\n";
+        let (text, settings) = internal_resolv_conf(RESOLV_CONF, host, DnsOverrides::default());
+        let body = "nameserver 127.0.0.11\nsearch ex.org corp\n\
+            options edns0 trust-ad ndots:0\n\n\
+            # Based on host file: '/etc/resolv.conf' (internal resolver)\n\
+            # ExtServers: [host(127.0.0.53) host(fe80::1%eth0)]\n\
+            # Invalid nameservers: [fe80::1%]\n# Overrides: []\n\
+            # Option ndots from: internal\n";
+        assert_eq!(text, format!("{HEADER}{body}"));
+        assert_eq!(settings.upstreams[1].zone.as_deref(), Some("eth0"));
+        assert!(!settings.ndots_set);
+    }
+
+    #[test]
+    fn servers_that_a_user_named_are_asked_from_the_container() {
+        let (search, options) = (strings(&["a.b"]), strings(&["ndots:2"]));
+        let servers = ["1.2.3.4", "127.0.0.9"].map(|server| server.parse().unwrap());
+        let overrides = DnsOverrides { servers: &servers, search: &search, options: &options };
+        let (text, settings) = internal_resolv_conf(RESOLV_CONF, "nameserver 1.1.1.1\n", overrides);
+        let body = "nameserver 127.0.0.11\nsearch a.b\noptions ndots:2\n\n\
+            # Based on host file: '/etc/resolv.conf' (internal resolver)\n\
+            # ExtServers: [1.2.3.4 127.0.0.9]\n\
+            # Overrides: [nameservers search options]\n# Option ndots from: override\n";
+        assert_eq!(text, format!("{HEADER}{body}"));
+        assert!(settings.upstreams.iter().all(|server| !server.from_host));
+        assert!(settings.ndots_set);
+    }
+
+    #[test]
+    fn a_host_that_names_no_server_has_none_asked() {
+        let (text, settings) = internal_resolv_conf(RESOLV_CONF, "", DnsOverrides::default());
+        assert!(text.contains("(internal resolver)\n# NO EXTERNAL NAMESERVERS DEFINED\n"));
+        assert_eq!(settings.upstreams, []);
     }
 
     #[test]

@@ -28,6 +28,7 @@ use tokio_util::task::TaskTracker;
 
 mod bridge;
 mod conntrack;
+pub mod dns;
 mod error;
 pub mod files;
 mod firewall;

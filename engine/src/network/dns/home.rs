@@ -1,0 +1,118 @@
+//! Sockets in other network namespaces, made from one thread.
+
+use crate::network::{
+    conntrack::Conntrack,
+    nft::{ADDRESS, Base, Batch, Nft, PORT, PROTOCOL, dnat, ip_address, meta, port, value_of},
+};
+use netlink_packet_netfilter::nftables::{InetHookNumber, MetaKey};
+use nix::sched::{CloneFlags, setns};
+use std::{
+    fs::File,
+    io,
+    marker::PhantomData,
+    net::{Ipv4Addr, TcpListener, UdpSocket},
+    os::fd::{AsFd, OwnedFd},
+    rc::Rc,
+};
+
+/// Where a container finds its resolver.
+pub const ADDRESS_INSIDE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 11);
+const DNS_PORT: u16 = 53;
+
+/// The table in a container's namespace.
+const TABLE: &str = "tritium-dns";
+const SERVERS: &str = "servers";
+const UDP: u8 = 17;
+const TCP: u8 = 6;
+/// Of the header of an IP packet: the destination address.
+const DESTINATION: u32 = 16;
+
+/// The network namespace that this thread belongs to; it goes nowhere else.
+#[derive(Debug)]
+pub(super) struct Home {
+    netns: OwnedFd,
+    here: PhantomData<Rc<()>>,
+}
+
+/// What a container's resolver listens on.
+#[derive(Debug)]
+pub(super) struct Sockets {
+    pub(super) udp: UdpSocket,
+    pub(super) tcp: TcpListener,
+}
+
+impl Home {
+    /// The calling thread's.
+    pub(super) fn of_this_thread() -> io::Result<Self> {
+        Ok(Self { netns: File::open("/proc/thread-self/ns/net")?.into(), here: PhantomData })
+    }
+
+    /// Does something with the thread in another namespace. Nothing else runs
+    /// on this thread meanwhile, for `what` cannot wait for anything.
+    ///
+    /// # Panics
+    /// If the thread cannot come back: it must not go on in the wrong place.
+    pub(super) fn inside<T>(
+        &self,
+        netns: impl AsFd,
+        what: impl FnOnce() -> io::Result<T>,
+    ) -> io::Result<T> {
+        setns(netns, CloneFlags::CLONE_NEWNET)?;
+        let done = what();
+        setns(&self.netns, CloneFlags::CLONE_NEWNET)
+            .expect("we came from this namespace and hold it open");
+        done
+    }
+
+    /// Listens for a container, and has what it sends to port 53 of
+    /// [`ADDRESS_INSIDE`] arrive here. On a port of the kernel's choice, so that
+    /// the container may still have port 53 on all its addresses.
+    pub(super) fn listen(&self, netns: impl AsFd) -> io::Result<Sockets> {
+        self.inside(netns, || {
+            let udp = UdpSocket::bind((ADDRESS_INSIDE, 0))?;
+            let tcp = TcpListener::bind((ADDRESS_INSIDE, 0))?;
+            udp.set_nonblocking(true)?;
+            tcp.set_nonblocking(true)?;
+            redirect(udp.local_addr()?.port(), tcp.local_addr()?.port())?;
+            Ok(Sockets { udp, tcp })
+        })
+    }
+}
+
+/// In place of any redirection that was there.
+fn redirect(udp: u16, tcp: u16) -> io::Result<()> {
+    let mut nft = Nft::open()?;
+    let again = !nft.keys(TABLE, SERVERS)?.is_empty();
+    let mut batch = Batch::new(TABLE);
+    batch.fresh_table();
+    batch.set(SERVERS, &[ADDRESS, PROTOCOL, PORT], Some(&[ADDRESS, PORT]));
+    let base = Base { kind: "nat", hook: InetHookNumber::LocalOut, priority: -100 };
+    batch.chain("asked", base);
+    batch.rule(
+        "asked",
+        [
+            ip_address(DESTINATION, 0),
+            meta(MetaKey::L4Proto, 1),
+            port(2),
+            value_of(SERVERS, 4),
+            dnat(4),
+        ],
+    );
+    for (protocol, to) in [(UDP, udp), (TCP, tcp)] {
+        let address = ADDRESS_INSIDE.octets();
+        let key = [address, [protocol, 0, 0, 0], padded(DNS_PORT)].concat();
+        batch.add(SERVERS, key, Some([address, padded(to)].concat()));
+    }
+    nft.commit(batch)?;
+    if again {
+        // Or datagrams of an open socket would go to the port before this one
+        // for as long as it asks.
+        Conntrack::open()?.forget(&[DNS_PORT], &[ADDRESS_INSIDE.into()])?;
+    }
+    Ok(())
+}
+
+fn padded(port: u16) -> [u8; 4] {
+    let [high, low] = port.to_be_bytes();
+    [high, low, 0, 0]
+}
