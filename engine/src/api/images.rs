@@ -4,7 +4,7 @@
 use super::{
     Shared,
     error::{self, Answer, unbuilt},
-    extract::Params,
+    extract::{Params, go_duration, moment},
     filters::Filters,
     transfer,
     version::{self, Version},
@@ -54,8 +54,7 @@ async fn list(
         Ok(image.and_then(|image| wire::created(&image)))
     };
     let (before, since) = (made("before")?, made("since")?);
-    let until = Params::parse(&format!("t={}", filters.values("until").next().unwrap_or_default()));
-    let until = until.moment("t")?;
+    let until = filters.values("until").next().map(until).transpose()?;
     let dangling = filters.flag("dangling")?;
     let version = spoken(version);
     let containers = scope.containers();
@@ -90,6 +89,15 @@ async fn list(
         ImageSummary::of(image, users, shared, is_old(version))
     });
     Ok(error::json(StatusCode::OK, &summaries.collect::<Vec<_>>()))
+}
+
+/// A moment, or how long ago, in nanoseconds since 1970.
+fn until(text: &str) -> Answer<i64> {
+    let now = i64::try_from(jiff::Timestamp::now().as_nanosecond()).unwrap_or(i64::MAX);
+    match go_duration(text) {
+        Some(ago) => Ok(now.saturating_sub(ago)),
+        None => Ok(moment(text)?),
+    }
 }
 
 /// Whether one of its names fits the pattern, with or without the tag.
