@@ -89,6 +89,7 @@ impl RegistryError {
 #[derive(Debug)]
 struct Registry {
     client: Client,
+    sender: Client,
     /// `https://host/v2/`
     base: String,
     auth: Option<Auth>,
@@ -112,15 +113,17 @@ impl Registry {
             host => host,
         };
         let loopback = is_loopback(host);
-        let client = client(loopback).map_err(|source| RegistryError::Unreachable {
+        let unusable = |source| RegistryError::Unreachable {
             method: Method::GET,
             url: format!("https://{host}/v2/"),
             source,
-        })?;
+        };
+        let client = client(loopback).map_err(unusable)?;
+        let sender = sender(loopback).map_err(unusable)?;
         let secure = !loopback || client.get(format!("https://{host}/v2/")).send().await.is_ok();
         let scheme = if secure { "https" } else { "http" };
         let base = format!("{scheme}://{host}/v2/");
-        Ok(Self { client, base, auth, authorization: Mutex::default() })
+        Ok(Self { client, sender, base, auth, authorization: Mutex::default() })
     }
 
     /// Asks, and asks again with credentials if the registry wants some.
@@ -147,7 +150,11 @@ impl Registry {
 
     /// With what the registry wants to be shown, if it is the registry's.
     fn request(&self, method: Method, url: &str) -> RequestBuilder {
-        let request = self.client.request(method, url);
+        let client = match method {
+            Method::PATCH | Method::PUT => &self.sender,
+            _ => &self.client,
+        };
+        let request = client.request(method, url);
         let known = self.authorization.lock().unwrap_or_else(PoisonError::into_inner).clone();
         match known {
             Some(known) if Url::parse(url).is_ok_and(|url| self.is_own(&url)) => {
@@ -178,12 +185,24 @@ impl Registry {
 }
 
 fn client(loopback: bool) -> Result<Client, reqwest::Error> {
+    build(builder().read_timeout(SILENCE), loopback)
+}
+
+/// For what is sent: it has no answer until it has been sent, however long
+/// that takes, as long as the other side takes it.
+fn sender(loopback: bool) -> Result<Client, reqwest::Error> {
+    build(builder().tcp_user_timeout(SILENCE), loopback)
+}
+
+fn builder() -> reqwest::ClientBuilder {
     // Fails when it has been installed already.
     drop(rustls::crypto::ring::default_provider().install_default());
-    let builder = Client::builder()
+    Client::builder()
         .user_agent(concat!("tritium/", env!("CARGO_PKG_VERSION")))
         .connect_timeout(CONNECT)
-        .read_timeout(SILENCE);
+}
+
+fn build(builder: reqwest::ClientBuilder, loopback: bool) -> Result<Client, reqwest::Error> {
     match loopback {
         true => builder.no_proxy().tls_danger_accept_invalid_certs(true).build(),
         false => builder.build(),
