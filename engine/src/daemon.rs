@@ -8,7 +8,7 @@ use crate::{
     container::{Registry, Tools},
     events::Events,
     ids::{self, TenantName},
-    image::Images,
+    image::{Images, Limits},
     network::{NetworkConfig, Networks},
     runtime::{Runtime, RuntimeConfig},
     service::{self, About, Engine, Tenants},
@@ -113,7 +113,8 @@ async fn build(
         let port = port.host_port;
         tracing::warn!(%container, port, "somebody else took its port: no longer published");
     }
-    let images = Images::open(store.clone(), tracker.clone()).await?;
+    let limits = Limits { bytes: config.layer_limit << 30, ..Limits::default() };
+    let images = Images::with_limits(store.clone(), tracker.clone(), limits).await?;
     let tenants = Tenants::open(store.clone()).await?;
     let tools = Tools {
         runtime,
