@@ -97,7 +97,8 @@ fn an_image_is_pushed_and_pulled_by_who_has_logged_in() {
     let said = engine.ok(&["push", &name]);
     assert!(said.contains(": Layer already exists"), "{said}");
     let digest = engine.ok(&["image", "inspect", "-f", "{{index .RepoDigests 0}}", "busybox"]);
-    engine.ok(&["rmi", "-f", "busybox", &name, &digest]);
+    let id = engine.ok(&["image", "inspect", "-f", "{{.Id}}", "busybox"]);
+    engine.ok(&["rmi", "-f", &id]);
     assert_eq!(engine.ok(&["images", "-q"]), "");
     let said = engine.ok(&["pull", &digest]);
     assert!(said.contains("Status: Downloaded newer image"), "{said}");
