@@ -9,8 +9,10 @@ use aya_ebpf::{
     maps::{Array, HashMap, RingBuf, Stack},
 };
 use tritium_common::{
-    guard::{DenialCount, DenialKey, DeviceKey, Entry, ExecKey, Label, MAX_CONTAINERS},
-    ids::{CgroupId, TenantId},
+    guard::{
+        Binding, DenialCount, DenialKey, DeviceKey, Entry, ExecKey, Label, MAX_CONTAINERS, Owner,
+    },
+    ids::CgroupId,
     trace::{ErrorKey, MAX_WATCHED, Row, RowKey, State, Task, Watched},
 };
 
@@ -29,8 +31,12 @@ static LABELS: HashMap<CgroupId, Label> =
     HashMap::with_max_entries(2 * MAX_CONTAINERS, NO_PREALLOC);
 /// Container addresses, IPv4 ones as ::ffff:a.b.c.d.
 #[map]
-pub(crate) static ADDRESSES: HashMap<[u8; 16], TenantId> =
+pub(crate) static ADDRESSES: HashMap<[u8; 16], Owner> =
     HashMap::with_max_entries(4 * MAX_CONTAINERS, NO_PREALLOC);
+/// Interfaces of containers, by index of the host's end; what is not in here sends nothing.
+#[map]
+pub(crate) static BINDINGS: HashMap<u32, Binding> =
+    HashMap::with_max_entries(2 * MAX_CONTAINERS, NO_PREALLOC);
 /// Devices beyond the default ones, and what may be done to them.
 #[map]
 pub(crate) static DEVICES: HashMap<DeviceKey, u32> = HashMap::with_max_entries(65_536, NO_PREALLOC);

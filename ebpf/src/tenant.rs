@@ -31,7 +31,7 @@ pub(crate) fn entry(cgroup: CgroupId) -> Option<&'static Entry> {
 pub(crate) fn is_foreign(address: &[u8; 16], tenant: TenantId) -> bool {
     // SAFETY: as in `entry`.
     match unsafe { ADDRESSES.get(address) } {
-        Some(owner) => *owner != tenant,
+        Some(owner) => owner.tenant != tenant,
         None => false,
     }
 }

@@ -103,6 +103,7 @@ async fn build(
             bridge: config.bridge.clone(),
             address_pool: config.address_pool,
             ready: config.ready,
+            guard: probes.guard().clone(),
         },
         tracker,
     )

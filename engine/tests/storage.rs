@@ -94,6 +94,24 @@ async fn a_second_engine_is_told_who_has_the_directory() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_lock_of_a_dead_engine_is_waited_for() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(open(dir.path()).await.unwrap());
+    // As a child has it that the engine was making when it was killed.
+    let path = dir.path().join("lock");
+    let mut held = std::fs::File::options().write(true).truncate(true).open(&path).unwrap();
+    held.lock().unwrap();
+    // No process has that id: it is above the kernel's PID_MAX_LIMIT.
+    writeln!(held, "4194305").unwrap();
+    let letting_go = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(50));
+        drop(held);
+    });
+    open(dir.path()).await.unwrap();
+    letting_go.join().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn nobody_but_root_looks_into_the_directory() {
     let dir = tempfile::tempdir().unwrap();
     let state = dir.path().join("new/state");

@@ -6,7 +6,7 @@
 //! everything the guard guards.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
@@ -16,15 +16,17 @@ use aya::maps::{self, MapData, MapError};
 use sha2::{Digest as _, Sha256};
 use tritium_common::{
     guard::{
-        ALL_DEVICES, ANY, BLOCK, CHARACTER, DenialCount, DenialKey, DeviceKey, Entry, ExecKey,
-        Label, MKNOD, OWN_DEVICES, RAW_SOCKETS, READ, SYSCTL_WRITES, WRITE, rule,
+        ALL_DEVICES, ANY, BLOCK, Binding, CHARACTER, DenialCount, DenialKey, DeviceKey, Entry,
+        ExecKey, Label, MKNOD, OWN_DEVICES, Owner, RAW_SOCKETS, READ, SYSCTL_WRITES, WRITE,
     },
     ids::{CgroupId, TenantId},
 };
 
 use crate::{
     load::{GuardObject, Load},
+    rule::Rule,
     sample::ContainerLabels,
+    wire::{self, Interface, Wire, WireFault, octets},
 };
 
 /// How long the denials and names of a container that is gone are kept.
@@ -84,25 +86,6 @@ pub enum DeviceKind {
     Character,
 }
 
-/// What the guard refuses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Rule {
-    /// connect or sendto towards another tenant's address.
-    Connect,
-    /// A packet to or from another tenant's address that got round the first rule.
-    Packet,
-    /// A raw or packet socket.
-    RawSocket,
-    /// A device outside the allow-list.
-    Device,
-    /// A write to a sysctl.
-    Sysctl,
-    /// exec of a denied file, or of one that has no name any more (memfd).
-    Exec,
-    /// ptrace towards another container or the host.
-    Ptrace,
-}
-
 /// How often a rule refused a container something, since the container was admitted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Denial {
@@ -114,37 +97,58 @@ pub struct Denial {
     pub count: u64,
 }
 
-/// The guard. Cheap to clone; every method is a few map calls and never waits.
+/// The guard. Cheap to clone; every method but `fence` is a few map calls and never waits.
 #[derive(Clone)]
 pub struct Guard {
     /// `None` when the probes are off.
     state: Option<Arc<Mutex<State>>>,
+    /// `None` where the kernel does not take it.
+    wire: Option<Arc<Wire>>,
 }
 
 /// The maps, and who is gone but not forgotten.
 struct State {
     containers: maps::HashMap<MapData, CgroupId, Entry>,
     labels: maps::HashMap<MapData, CgroupId, Label>,
-    addresses: maps::HashMap<MapData, [u8; 16], TenantId>,
+    addresses: maps::HashMap<MapData, [u8; 16], Owner>,
+    bindings: maps::HashMap<MapData, u32, Binding>,
     devices: maps::HashMap<MapData, DeviceKey, u32>,
     exec_denied: maps::HashMap<MapData, ExecKey, u32>,
     denials: maps::HashMap<MapData, DenialKey, DenialCount>,
+    /// What `bindings` and `addresses` hold of each container, so that nobody has to search them.
+    held: HashMap<CgroupId, Held>,
     gone: HashMap<CgroupId, Instant>,
+}
+
+/// A container's keys in the maps.
+#[derive(Default)]
+struct Held {
+    interfaces: HashSet<u32>,
+    addresses: HashSet<[u8; 16]>,
 }
 
 /// Why a policy could not be told to the kernel.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot {doing}")]
-pub struct GuardFault {
-    /// What was being done, and to what.
-    doing: String,
-    /// What the kernel said.
-    source: Box<MapError>,
+pub enum GuardFault {
+    /// A map could not be read or written.
+    #[error("cannot {doing}")]
+    Map {
+        /// What was being done, and to what.
+        doing: String,
+        /// What the kernel said.
+        source: Box<MapError>,
+    },
+    /// Nothing can be bound to a container that is not in.
+    #[error("cgroup {0} was never admitted")]
+    NotAdmitted(u64),
+    /// About one interface.
+    #[error(transparent)]
+    Wire(#[from] WireFault),
 }
 
 impl GuardFault {
     fn while_(doing: impl Into<String>) -> impl FnOnce(MapError) -> Self {
-        |source| Self { doing: doing.into(), source: Box::new(source) }
+        |source| Self::Map { doing: doing.into(), source: Box::new(source) }
     }
 }
 
@@ -156,7 +160,7 @@ impl std::fmt::Debug for Guard {
 
 impl Guard {
     pub(crate) fn off() -> Self {
-        Self { state: None }
+        Self { state: None, wire: None }
     }
 
     /// Opens the maps; containers whose cgroup is not in `alive` are dismissed.
@@ -165,11 +169,14 @@ impl Guard {
             containers: hash(object, "CONTAINERS")?,
             labels: hash(object, "LABELS")?,
             addresses: hash(object, "ADDRESSES")?,
+            bindings: hash(object, "BINDINGS")?,
             devices: hash(object, "DEVICES")?,
             exec_denied: hash(object, "EXEC_DENIED")?,
             denials: hash(object, "DENIALS")?,
+            held: HashMap::new(),
             gone: HashMap::new(),
         };
+        state.look_round();
         let now = Instant::now();
         let known: Vec<CgroupId> = state.labels.keys().flatten().collect();
         for cgroup in known {
@@ -177,9 +184,15 @@ impl Guard {
                 state.gone.insert(cgroup, now);
                 // That it is not there is as good.
                 drop(state.containers.remove(&cgroup));
+                drop(state.release_all(cgroup));
             }
         }
-        Ok(Self { state: Some(Arc::new(Mutex::new(state))) })
+        Ok(Self { state: Some(Arc::new(Mutex::new(state))), wire: None })
+    }
+
+    /// With the program that interfaces are fenced with.
+    pub(crate) fn with_wire(self, wire: Option<Wire>) -> Self {
+        Self { wire: wire.map(Arc::new), ..self }
     }
 
     /// `None` when the probes are off. A panic elsewhere cannot leave the maps half changed
@@ -236,6 +249,7 @@ impl Guard {
             Err(error) => return Err(doing()(error)),
         };
         absent_is_fine(state.containers.remove(&cgroup)).map_err(doing())?;
+        state.release_all(cgroup).map_err(doing())?;
         if entry.flags & OWN_DEVICES != 0 {
             let own: Vec<DeviceKey> =
                 state.devices.keys().flatten().filter(|key| key.cgroup == cgroup).collect();
@@ -247,14 +261,74 @@ impl Guard {
         Ok(())
     }
 
-    /// Says that an address is a container's of `tenant`.
+    /// Puts the wire's program on the host's end of a veth, in the network namespace that the
+    /// probes were started in. Until the interface is bound to a container, nothing comes out of
+    /// it. Answers when it is in force, after half a millisecond.
+    ///
+    /// # Errors
+    /// When the kernel refuses. Where it takes no such program at all, this does nothing.
+    pub fn fence(&self, host_name: &str) -> Result<(), GuardFault> {
+        self.wire.as_ref().map_or(Ok(()), |wire| Ok(wire.fence(host_name)?))
+    }
+
+    /// Says which container is at the other end of a fenced interface, and that its addresses
+    /// are the container's. To be called after `admit`, in that same network namespace, and again
+    /// when the addresses change.
+    ///
+    /// # Errors
+    /// When there is no such interface, or the kernel refuses a write.
+    pub fn bind(&self, cgroup: u64, interface: &Interface) -> Result<(), GuardFault> {
+        let Some(mut state) = self.state() else { return Ok(()) };
+        let cgroup = CgroupId(cgroup);
+        let doing =
+            || GuardFault::while_(format!("bind {} to cgroup {}", interface.host_name, cgroup.0));
+        let entry = match state.containers.get(&cgroup, 0) {
+            Err(MapError::KeyNotFound) => return Err(GuardFault::NotAdmitted(cgroup.0)),
+            got => got.map_err(doing())?,
+        };
+        let (index, binding) = wire::binding(cgroup, entry.tenant, interface)?;
+        let owner = Owner { tenant: entry.tenant, cgroup };
+        for address in &interface.addresses {
+            let address = octets(*address);
+            state.addresses.insert(address, owner, 0).map_err(doing())?;
+            state.held.entry(cgroup).or_default().addresses.insert(address);
+        }
+        state.bindings.insert(index, binding, 0).map_err(doing())?;
+        state.held.entry(cgroup).or_default().interfaces.insert(index);
+        Ok(())
+    }
+
+    /// Takes `bind` back: nothing comes out of the interface any more. `dismiss` does this for
+    /// all of a container's.
+    ///
+    /// # Errors
+    /// When the kernel refuses; that it is gone already is no error.
+    pub fn unbind(&self, cgroup: u64, interface: &Interface) -> Result<(), GuardFault> {
+        let Some(mut state) = self.state() else { return Ok(()) };
+        let cgroup = CgroupId(cgroup);
+        let doing =
+            || GuardFault::while_(format!("unbind {} of cgroup {}", interface.host_name, cgroup.0));
+        if let Ok((index, _)) = wire::binding(cgroup, TenantId(0), interface) {
+            absent_is_fine(state.bindings.remove(&index)).map_err(doing())?;
+            state.held.entry(cgroup).or_default().interfaces.remove(&index);
+        }
+        for address in &interface.addresses {
+            let address = octets(*address);
+            state.release(cgroup, &address).map_err(doing())?;
+            state.held.entry(cgroup).or_default().addresses.remove(&address);
+        }
+        Ok(())
+    }
+
+    /// Says that an address is a container's of `tenant`, whose interface is none of ours to fence.
     ///
     /// # Errors
     /// When the kernel refuses the write.
     pub fn claim_address(&self, address: IpAddr, tenant: &str) -> Result<(), GuardFault> {
         let Some(mut state) = self.state() else { return Ok(()) };
         let doing = GuardFault::while_(format!("claim address {address}"));
-        state.addresses.insert(octets(address), tenant_id(tenant), 0).map_err(doing)
+        let owner = Owner { tenant: tenant_id(tenant), cgroup: CgroupId(0) };
+        state.addresses.insert(octets(address), owner, 0).map_err(doing)
     }
 
     /// Says that an address is nobody's any more.
@@ -339,6 +413,39 @@ impl State {
             .map_or_else(|_unknown| ContainerLabels::nobody(), |label| read_label(&label))
     }
 
+    /// Finds what an earlier engine wrote.
+    fn look_round(&mut self) {
+        for (index, binding) in self.bindings.iter().flatten() {
+            self.held.entry(binding.cgroup).or_default().interfaces.insert(index);
+        }
+        for (address, owner) in self.addresses.iter().flatten() {
+            self.held.entry(owner.cgroup).or_default().addresses.insert(address);
+        }
+    }
+
+    /// Takes back every interface and address of a container.
+    fn release_all(&mut self, cgroup: CgroupId) -> Result<(), MapError> {
+        let Some(held) = self.held.remove(&cgroup) else { return Ok(()) };
+        for index in held.interfaces {
+            if self.bindings.get(&index, 0).is_ok_and(|binding| binding.cgroup == cgroup) {
+                absent_is_fine(self.bindings.remove(&index))?;
+            }
+        }
+        for address in held.addresses {
+            self.release(cgroup, &address)?;
+        }
+        Ok(())
+    }
+
+    /// Takes one address back, unless another container has it by now.
+    fn release(&mut self, cgroup: CgroupId, address: &[u8; 16]) -> Result<(), MapError> {
+        match self.addresses.get(address, 0) {
+            Ok(owner) if owner.cgroup == cgroup => absent_is_fine(self.addresses.remove(address)),
+            Ok(_) | Err(MapError::KeyNotFound) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Those whose container was started anew keep their denials, so that the sums never shrink while it lives.
     fn forget_gone(&mut self, now: Instant) {
         let old: Vec<CgroupId> = self
@@ -400,46 +507,6 @@ impl Device {
     }
 }
 
-impl Rule {
-    /// Every rule.
-    pub const ALL: [Self; 7] = [
-        Self::Connect,
-        Self::Packet,
-        Self::RawSocket,
-        Self::Device,
-        Self::Sysctl,
-        Self::Exec,
-        Self::Ptrace,
-    ];
-
-    /// Its name in logs and metrics.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Connect => "connect",
-            Self::Packet => "packet",
-            Self::RawSocket => "raw-socket",
-            Self::Device => "device",
-            Self::Sysctl => "sysctl",
-            Self::Exec => "exec",
-            Self::Ptrace => "ptrace",
-        }
-    }
-
-    pub(crate) fn of_number(number: u32) -> Option<Self> {
-        match number {
-            rule::CONNECT => Some(Self::Connect),
-            rule::PACKET => Some(Self::Packet),
-            rule::RAW_SOCKET => Some(Self::RawSocket),
-            rule::DEVICE => Some(Self::Device),
-            rule::SYSCTL => Some(Self::Sysctl),
-            rule::EXEC => Some(Self::Exec),
-            rule::PTRACE => Some(Self::Ptrace),
-            _ => None,
-        }
-    }
-}
-
 fn hash<K: aya::Pod, V: aya::Pod>(
     object: &mut GuardObject,
     name: &'static str,
@@ -467,14 +534,6 @@ fn tenant_id(name: &str) -> TenantId {
 fn exec_key(tenant: &str, device: u64, inode: u64) -> ExecKey {
     let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
     ExecKey { tenant: tenant_id(tenant), inode, device: u64::from(major) << 20 | u64::from(minor) }
-}
-
-/// An address as the kernel side knows it: IPv4 ones as ::ffff:a.b.c.d.
-fn octets(address: IpAddr) -> [u8; 16] {
-    match address {
-        IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
-        IpAddr::V6(v6) => v6.octets(),
-    }
 }
 
 /// As much of a text as fits, cut between characters; the rest is zeros.
@@ -522,20 +581,5 @@ mod tests {
             (admission.container.as_str(), "web")
         );
         assert_eq!(labels.image, "é".repeat(96));
-    }
-
-    #[test]
-    fn every_rule_has_its_number_and_a_name_of_its_own() {
-        let named: Vec<Rule> = (0..100).filter_map(Rule::of_number).collect();
-        assert_eq!(named, Rule::ALL);
-        let names: std::collections::HashSet<_> = Rule::ALL.map(Rule::name).into();
-        assert_eq!(names.len(), Rule::ALL.len());
-    }
-
-    #[test]
-    fn an_ipv4_address_is_the_same_key_in_both_families() {
-        let v4: IpAddr = "10.1.2.3".parse().unwrap();
-        let v6: IpAddr = "::ffff:10.1.2.3".parse().unwrap();
-        assert_eq!(octets(v4), octets(v6));
     }
 }

@@ -25,17 +25,21 @@ pub mod dashboards;
 pub mod export;
 pub mod guard;
 pub mod metrics;
+pub mod rule;
 pub mod sample;
 pub mod trace;
+pub mod wire;
 
 mod btf;
 mod histogram;
 mod load;
 mod ring;
 
-pub use guard::{Admission, Denial, Device, DeviceKind, DevicePolicy, Guard, Rule};
+pub use guard::{Admission, Denial, Device, DeviceKind, DevicePolicy, Guard};
+pub use rule::Rule;
 pub use sample::{ContainerLabels, ContainerSample, EngineSample, NetworkSample, Sample, Snapshot};
 pub use trace::{ErrorCount, Percentiles, SyscallStats, Trace, TraceSnapshot};
+pub use wire::Interface;
 
 use crate::load::{GuardObject, Load, Place, TraceObject, remove_all, root_cause};
 
@@ -72,6 +76,8 @@ pub struct Running {
     pub cgroup: u64,
     /// What it may do.
     pub admission: Admission,
+    /// Its interfaces: bound and fenced anew.
+    pub interfaces: Vec<Interface>,
     /// Whether its label asks for tracing: holds one watch from the start.
     pub traced: bool,
 }
@@ -153,6 +159,8 @@ impl Probes {
             guard.admit(running.cgroup, &running.admission)?;
         }
         let mut verdicts = object.attach(&place)?;
+        let guard = guard.with_wire(load::wire(&place)?);
+        fence_running(&guard, &config.running);
         let ring = object
             .take("DENIED")?
             .try_into()
@@ -289,24 +297,29 @@ impl Probes {
     }
 }
 
-/// A rule is in force when every program it needs is; for the raw sockets that is the
-/// cgroup's program, and packet sockets are the runtime's where there is no LSM.
+/// Bound first: from the moment that the new program is on it, an interface sends nothing that
+/// is not its own. One that cannot be fenced is told and goes on under the program it has.
+fn fence_running(guard: &Guard, running: &[Running]) {
+    for Running { cgroup, admission, interfaces, .. } in running {
+        for interface in interfaces {
+            let fenced =
+                guard.bind(*cgroup, interface).and_then(|()| guard.fence(&interface.host_name));
+            if let Err(error) = fenced {
+                warn!(
+                    container = admission.container,
+                    interface = interface.host_name,
+                    error = root_cause(&error),
+                    "the interface of a running container is not fenced anew"
+                );
+            }
+        }
+    }
+}
+
+/// A rule is in force when every program it needs is.
 fn rules_in_force(verdicts: &[Verdict]) -> Vec<Rule> {
-    let have = |needs: &[&str]| {
-        needs
-            .iter()
-            .all(|need| verdicts.iter().any(|verdict| verdict.have && verdict.need.contains(need)))
-    };
-    let needs = |rule: &Rule| match rule {
-        Rule::Connect => have(&["connect4", "connect6", "sendmsg4", "sendmsg6"]),
-        Rule::Packet => have(&["skb egress", "skb ingress"]),
-        Rule::RawSocket => have(&["sock_create"]),
-        Rule::Device => have(&["cgroup device"]),
-        Rule::Sysctl => have(&["cgroup sysctl"]),
-        Rule::Exec => have(&["bprm_check_security"]),
-        Rule::Ptrace => have(&["ptrace_access_check"]),
-    };
-    Rule::ALL.into_iter().filter(needs).collect()
+    let have = |need: &&str| verdicts.iter().any(|it| it.have && it.need.contains(*need));
+    Rule::ALL.iter().copied().filter(|rule| rule.needs().iter().all(have)).collect()
 }
 
 /// Makes the engine's cgroup and the pin directory where they are missing.

@@ -16,17 +16,21 @@ use std::{
 use aya::{
     Btf, Ebpf, EbpfLoader,
     pin::PinError,
-    programs::{Lsm, Program, ProgramError, links::FdLink},
+    programs::{Lsm, Program, ProgramError, SchedClassifier, links::FdLink},
 };
 use tritium_sys::bpf::{CgroupHook, link_cgroup};
 
-use crate::{Verdict, btf::Types};
+use crate::{
+    Verdict,
+    btf::Types,
+    wire::{self, Wire, WireFault},
+};
 
 /// The kernel side; empty when built with `AYA_BUILD_SKIP`.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("TRITIUM_BPF_OBJECT"));
 
 /// Programs of the guard, what each needs, and what is lost without it.
-const GUARD: [(&str, &str, &str); 12] = [
+const GUARD: [(&str, &str, &str); 13] = [
     (
         "guard_device",
         "cgroup device program",
@@ -83,7 +87,15 @@ const GUARD: [(&str, &str, &str); 12] = [
         "ptrace is only as closed as namespaces and capabilities make it",
     ),
     ("lsm_socket", "BPF LSM, socket_create", "packet sockets are the runtime's to refuse"),
+    (
+        WIRE,
+        "tc program, classifier bpf",
+        "who has a raw socket can send in the name of others on the same network",
+    ),
 ];
+
+/// The one that hangs on interfaces.
+const WIRE: &str = "guard_wire";
 
 /// Programs of the trace, in the order they are attached: what keeps stamps
 /// truthful comes before what makes them.
@@ -95,8 +107,16 @@ const TRACE: [(&str, &str); 5] = [
     ("trace_enter", "sys_enter"),
 ];
 
-const GUARD_MAPS: [&str; 7] =
-    ["CONTAINERS", "LABELS", "ADDRESSES", "DEVICES", "EXEC_DENIED", "DENIALS", "DENIED"];
+const GUARD_MAPS: [&str; 8] = [
+    "CONTAINERS",
+    "LABELS",
+    "ADDRESSES",
+    "BINDINGS",
+    "DEVICES",
+    "EXEC_DENIED",
+    "DENIALS",
+    "DENIED",
+];
 const TRACE_MAPS: [&str; 8] =
     ["WATCHES", "TASKS", "STATE", "WATCHED", "ROWS", "FREE_ROWS", "ROW_OWNERS", "ERRORS"];
 
@@ -166,6 +186,9 @@ pub enum Load {
         /// What the kernel said.
         source: io::Error,
     },
+    /// The program for interfaces could not be hung on one.
+    #[error("cannot use {WIRE}")]
+    Wire(#[from] WireFault),
     /// A map that the object must have is missing, or is of another kind.
     #[error("the BPF object's map {0} is not as expected")]
     Map(&'static str),
@@ -313,8 +336,30 @@ impl GuardObject {
     fn attach_one(&mut self, place: &Place, program: &'static str, pin: &Path) -> Result<(), Load> {
         let cgroup = open_directory(&place.cgroup)?;
         let loaded = self.object.program_mut(program).ok_or(Load::Map(program))?;
+        if let Program::SchedClassifier(loaded) = loaded {
+            return load_wire(loaded, pin);
+        }
         attach(loaded, program, &cgroup, &self.btf, pin)
     }
+}
+
+/// Loads the program that hangs on interfaces; it is pinned if this kernel lets it hang there.
+fn load_wire(program: &mut SchedClassifier, pin: &Path) -> Result<(), Load> {
+    let refused = |source: ProgramError| Load::Program { program: WIRE, source: Box::new(source) };
+    program.load().map_err(refused)?;
+    wire::try_out(program)?;
+    program.pin(pin).map_err(|source| Load::Pin { path: pin.to_owned(), source })
+}
+
+/// The program that hangs on interfaces, where the kernel takes it.
+pub(crate) fn wire(place: &Place) -> Result<Option<Wire>, Load> {
+    let pin = place.guard_links().join(WIRE);
+    if !pin.exists() {
+        return Ok(None);
+    }
+    let program = SchedClassifier::from_pin(&pin)
+        .map_err(|source| Load::Program { program: WIRE, source: Box::new(source) })?;
+    Ok(Some(Wire::new(program)?))
 }
 
 /// Loads one program of the guard, attaches it and pins its link.

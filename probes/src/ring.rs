@@ -10,7 +10,7 @@ use tokio::io::unix::AsyncFd;
 use tracing::info;
 use tritium_common::guard::{Denied, rule};
 
-use crate::guard::{Guard, Rule};
+use crate::{guard::Guard, rule::Rule};
 
 /// Where the kernel writes refusals.
 pub(crate) type Ring = RingBuf<MapData>;

@@ -2,10 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use crate::{
-    guard::{Denial, Rule},
-    trace::TraceSnapshot,
-};
+use crate::{guard::Denial, rule::Rule, trace::TraceSnapshot};
 
 /// Names that stand on each series of a container.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

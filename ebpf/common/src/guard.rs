@@ -35,6 +35,22 @@ pub mod rule {
     pub const EXEC: u32 = 6;
     /// ptrace towards another container or the host.
     pub const PTRACE: u32 = 7;
+    /// A frame from an Ethernet address that is not the interface's.
+    pub const SPOOFED_MAC: u32 = 8;
+    /// A packet from an address that is not the interface's.
+    pub const SPOOFED_IP: u32 = 9;
+    /// ARP that claims another's address.
+    pub const ARP: u32 = 10;
+    /// Neighbour discovery that claims another's address.
+    pub const NEIGHBOUR: u32 = 11;
+    /// A router's advertisement or redirect.
+    pub const ROUTER: u32 = 12;
+    /// A DHCP server's answer.
+    pub const DHCP: u32 = 13;
+    /// A source-routed packet.
+    pub const SOURCE_ROUTE: u32 = 14;
+    /// A frame that is neither IPv4, IPv6 nor ARP, has a VLAN tag, or is broken.
+    pub const FRAME: u32 = 15;
 }
 
 /// What the kernel must know of a container. Key: [`CgroupId`].
@@ -61,6 +77,43 @@ pub struct Label {
     pub image: [u8; 192],
     /// Tenant name, cut likewise.
     pub tenant: [u8; 64],
+}
+
+/// Whose an address is.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+pub struct Owner {
+    /// The tenant.
+    pub tenant: TenantId,
+    /// The container; 0 where only the tenant is known.
+    pub cgroup: CgroupId,
+}
+
+/// Addresses that one interface may have.
+pub const MAX_ADDRESSES: usize = 6;
+
+/// Whose a container's interface is, and what it may call itself. Key: the index of the host's end.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+pub struct Binding {
+    /// The container.
+    pub cgroup: CgroupId,
+    /// Whose it is.
+    pub tenant: TenantId,
+    /// Its addresses, IPv4 ones as ::ffff:a.b.c.d, as [`words`] gives them; zeros are none.
+    pub addresses: [[u64; 2]; MAX_ADDRESSES],
+    /// Its Ethernet address.
+    pub mac: [u8; 6],
+    /// Zero.
+    pub reserved: u16,
+}
+
+/// An address as two numbers, which are compared faster than sixteen.
+#[inline(always)]
+#[must_use]
+pub fn words(address: &[u8; 16]) -> [u64; 2] {
+    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = *address;
+    [u64::from_ne_bytes([a, b, c, d, e, f, g, h]), u64::from_ne_bytes([i, j, k, l, m, n, o, p])]
 }
 
 /// A device rule. A number of [`ANY`] stands for all.
@@ -158,16 +211,19 @@ pub struct Denied {
     pub rule: u32,
     /// Process id on the host; 0 for packets.
     pub pid: u32,
-    /// The address, for `CONNECT` and `PACKET`; else zeros.
+    /// The address: the other's for `CONNECT` and `PACKET`, the one claimed for `SPOOFED_IP`, `ARP` and `NEIGHBOUR`; else zeros.
     pub address: [u8; 16],
-    /// Kind, major, minor and access for `DEVICE`; the port for `CONNECT`; family and type for `RAW_SOCKET`.
+    /// Kind, major, minor and access for `DEVICE`; the port for `CONNECT`; family and type for `RAW_SOCKET`;
+    /// EtherType and protocol (0 where not known) for what was refused on the wire.
     pub detail: [u32; 4],
 }
 
-record!(Entry, Label, DeviceKey, ExecKey, DenialKey, DenialCount, Denied);
+record!(Entry, Label, Owner, Binding, DeviceKey, ExecKey, DenialKey, DenialCount, Denied);
 
 const _: () = assert!(size_of::<Entry>() == 16);
 const _: () = assert!(size_of::<Label>() == 456);
+const _: () = assert!(size_of::<Owner>() == 16);
+const _: () = assert!(size_of::<Binding>() == 120);
 const _: () = assert!(size_of::<DeviceKey>() == 24);
 const _: () = assert!(size_of::<ExecKey>() == 24);
 const _: () = assert!(size_of::<DenialKey>() == 16);

@@ -7,11 +7,11 @@
 use super::{EndpointRecord, driver::Driver, state::Event};
 use crate::{
     error::Error,
-    network::{AttachRequest, Attachment as Network, Mode},
+    network::{AttachRequest, Attachment as Network, Endpoint, Mode},
     runtime::{self, Job, NetworkNamespace, Prepared},
 };
-use std::{net::IpAddr, sync::Arc};
-use tritium_probes::{Admission, Device, DeviceKind, DevicePolicy};
+use std::sync::Arc;
+use tritium_probes::{Admission, Device, DeviceKind, DevicePolicy, Interface};
 
 /// The network that a container is on when nothing else was asked for.
 pub(super) const DEFAULT_NETWORK: &str = "bridge";
@@ -85,11 +85,6 @@ impl Driver {
         if let Some(cgroup) = self.admitted.take() {
             self.report("cannot dismiss from the guard", self.tools.probes.guard().dismiss(cgroup));
         }
-        for EndpointRecord { endpoint, .. } in self.record.endpoints.values() {
-            let Some(endpoint) = endpoint else { continue };
-            let released = self.tools.probes.guard().release_address(endpoint.address.into());
-            self.report("cannot release an address", released);
-        }
         let detached = self.tools.networks.detach(id).await;
         self.report("cannot leave the network", detached);
         self.tools.runtime.cleanup(id).await;
@@ -147,8 +142,7 @@ impl Driver {
         self.admitted = Some(cgroup);
         for EndpointRecord { endpoint, .. } in self.record.endpoints.values() {
             if let Some(endpoint) = endpoint {
-                let address = IpAddr::from(endpoint.address);
-                guard.claim_address(address, self.record.tenant.as_str()).map_err(refused)?;
+                guard.bind(cgroup, &interface(endpoint)).map_err(refused)?;
             }
         }
         self.watch_if_asked(cgroup);
@@ -229,6 +223,16 @@ impl Joined {
             (_, Some(network)) => NetworkNamespace::Given(network.netns),
             (JoinedNetwork::Host | JoinedNetwork::Own(_), None) => NetworkNamespace::Host,
         }
+    }
+}
+
+/// An endpoint as the guard knows it.
+#[must_use]
+pub fn interface(endpoint: &Endpoint) -> Interface {
+    Interface {
+        host_name: endpoint.host_interface.clone(),
+        mac: endpoint.mac.0,
+        addresses: vec![endpoint.address.into()],
     }
 }
 

@@ -29,7 +29,7 @@ mod tools;
 mod top;
 mod update;
 
-pub use bring_up::admission;
+pub use bring_up::{admission, interface};
 pub use driver::adopt;
 pub use exec::{ExecHandle, ExecRequest, ExecSnapshot, ExecStart};
 pub use handle::{

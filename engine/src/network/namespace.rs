@@ -17,6 +17,7 @@ use std::{
     time::{Duration, Instant},
 };
 use tracing::warn;
+use tritium_probes::Guard;
 
 /// Loopback's index in every network namespace (`LOOPBACK_IFINDEX`).
 const LOOPBACK: u32 = 1;
@@ -45,12 +46,14 @@ pub(super) struct Maker {
     home: OwnedFd,
     host: Rtnl,
     conntrack: Conntrack,
+    guard: Guard,
 }
 
 impl Maker {
     /// For the calling thread, whose network namespace is the host's.
-    pub(super) fn new() -> io::Result<Self> {
-        Ok(Self { home: own_namespace()?, host: Rtnl::open()?, conntrack: Conntrack::open()? })
+    pub(super) fn new(guard: Guard) -> io::Result<Self> {
+        let (home, host, conntrack) = (own_namespace()?, Rtnl::open()?, Conntrack::open()?);
+        Ok(Self { home, host, conntrack, guard })
     }
 
     /// A namespace; with the index of a bridge, one that is plugged into it.
@@ -82,6 +85,8 @@ impl Maker {
         let [a, b, c, d, ..] = crate::ids::random();
         let host_interface = format!("veth{a:02x}{b:02x}{c:02x}{:x}", d & 15);
         self.host.add_veth(&host_interface, bridge, netns.as_fd())?;
+        // Before anybody is in there who could send.
+        self.guard.fence(&host_interface).map_err(io::Error::other)?;
         without_ipv6("eth0")?;
         let index = inside.find("eth0")?.ok_or(io::ErrorKind::NotFound)?.index;
         inside.set_up(index)?;

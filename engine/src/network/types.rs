@@ -22,6 +22,8 @@ pub struct NetworkConfig {
     /// Namespaces kept ready, each for mode none and the operator's bridge.
     /// Other tenants' bridges have one.
     pub ready: usize,
+    /// Fences each interface before anything can come out of it.
+    pub guard: tritium_probes::Guard,
 }
 
 /// How a container is connected. (`host` and `container:` need nothing of us.)

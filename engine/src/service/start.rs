@@ -38,9 +38,11 @@ impl Found {
     /// A device that was allowed is not one any more.
     pub fn for_probes(&self) -> Result<Option<tritium_probes::Running>, Error> {
         let Some(running) = &self.running else { return Ok(None) };
+        let endpoints = self.record.endpoints.values().filter_map(|it| it.endpoint.as_ref());
         Ok(Some(tritium_probes::Running {
             cgroup: running.cgroup_id(),
             admission: container::admission(&self.record)?,
+            interfaces: endpoints.map(container::interface).collect(),
             // The driver takes a watch of its own.
             traced: false,
         }))

@@ -7,7 +7,14 @@ use std::{
     io::{Read, Seek, Write},
     os::unix::fs::OpenOptionsExt,
     path::Path,
+    thread,
+    time::{Duration, Instant},
 };
+
+/// How long a lock may outlive its holder. The children that a process was
+/// making when it was killed have its descriptors until they come to `execve`.
+const AFTERLIFE: Duration = Duration::from_secs(5);
+const PAUSE: Duration = Duration::from_millis(2);
 
 /// Held for as long as this lives, and not a moment longer: the kernel lets go
 /// of it when the process dies, however it dies.
@@ -27,13 +34,20 @@ impl Lock {
             .mode(0o600)
             .open(&path)
             .map_err(StoreError::io("open", &path))?;
-        if let Err(errno) = flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        let deadline = Instant::now() + AFTERLIFE;
+        while let Err(errno) = flock(&file, FlockOperation::NonBlockingLockExclusive) {
             if errno != rustix::io::Errno::WOULDBLOCK {
                 return Err(StoreError::io("lock", &path)(errno.into()));
             }
             let mut pid = String::new();
-            file.read_to_string(&mut pid).map_err(StoreError::io("read", &path))?;
-            return Err(StoreError::InUse { dir: dir.to_owned(), pid: pid.trim().to_owned() });
+            file.rewind()
+                .and_then(|()| file.read_to_string(&mut pid))
+                .map_err(StoreError::io("read", &path))?;
+            let pid = pid.trim();
+            if Path::new("/proc").join(pid).exists() || Instant::now() > deadline {
+                return Err(StoreError::InUse { dir: dir.to_owned(), pid: pid.to_owned() });
+            }
+            thread::sleep(PAUSE);
         }
         let written = file
             .set_len(0)

@@ -1,6 +1,13 @@
 //! create, start, stop, kill, restart, rename, wait, rm: and their refusals.
 
-use crate::engine::{Engine, wait_for};
+use crate::{
+    engine::{Engine, wait_for},
+    streams::read_head,
+};
+use std::{
+    io::{Read, Write},
+    os::unix::net::UnixStream,
+};
 
 #[test]
 fn a_container_is_created_started_stopped_and_removed() {
@@ -64,17 +71,17 @@ fn wait_answers_with_the_exit_code_also_for_what_is_removed_at_its_end() {
         "-c",
         "while [ ! -e /go ]; do sleep 0.02; done; exit 7",
     ]);
-    let waiter =
-        engine.docker(&["wait", "ww"]).stdout(std::process::Stdio::piped()).spawn().unwrap();
-    // The wait is registered when its socket is connected: let it get there.
-    wait_for("the waiter's connection", || {
-        let said = std::fs::read_to_string("/proc/net/unix").unwrap();
-        said.lines().filter(|line| line.ends_with(&engine.socket().display().to_string())).count()
-            > 1
-    });
+    let mut waiter = UnixStream::connect(engine.socket()).unwrap();
+    let request = "POST /v1.51/containers/ww/wait?condition=removed HTTP/1.1\r\n\
+                   Host: d\r\nConnection: close\r\n\r\n";
+    waiter.write_all(request.as_bytes()).unwrap();
+    // The head comes before the end: with it the wait is registered.
+    let head = read_head(&mut waiter);
+    assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
     engine.ok(&["exec", "ww", "touch", "/go"]);
-    let said = waiter.wait_with_output().unwrap();
-    assert_eq!(String::from_utf8(said.stdout).unwrap(), "7\n");
+    let mut body = String::new();
+    waiter.read_to_string(&mut body).unwrap();
+    assert!(body.contains(r#"{"StatusCode":7}"#), "{body}");
     wait_for("its removal", || engine.ok(&["ps", "-aq"]).is_empty());
 }
 

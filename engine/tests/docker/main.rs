@@ -10,11 +10,16 @@ mod bad_input;
 mod crash;
 mod engine;
 mod exec;
+#[path = "../../../probes/tests/kernel/frames.rs"]
+mod frames;
 mod images;
 mod lifecycle;
 mod logs;
 mod metrics;
 mod network;
 mod run;
+mod spoof;
 mod streams;
+#[path = "../../../probes/tests/kernel/tap.rs"]
+mod tap;
 mod tenants;

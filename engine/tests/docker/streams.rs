@@ -71,7 +71,7 @@ fn attach_gives_back_what_is_typed_and_the_detach_keys_leave_it_running() {
 }
 
 /// The answer's head, byte by byte, so that nothing of the stream is swallowed.
-fn read_head(stream: &mut UnixStream) -> String {
+pub(crate) fn read_head(stream: &mut UnixStream) -> String {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         let mut byte = [0];

@@ -3,7 +3,7 @@
 use crate::engine::{Engine, wait_for};
 use std::path::{Path, PathBuf};
 
-fn with_tenant(name: &str, pool: &str) -> (Engine, PathBuf) {
+pub(crate) fn with_tenant(name: &str, pool: &str) -> (Engine, PathBuf) {
     let engine = Engine::with(&["--address-pool", pool]);
     let said = engine.tritium(&["tenant", "create", name]);
     assert_eq!(said.code, 0, "{said:?}");
@@ -12,14 +12,18 @@ fn with_tenant(name: &str, pool: &str) -> (Engine, PathBuf) {
     (engine, socket)
 }
 
-fn at(engine: &Engine, socket: &Path, arguments: &[&str]) -> crate::engine::Said {
+pub(crate) fn at(engine: &Engine, socket: &Path, arguments: &[&str]) -> crate::engine::Said {
     engine.docker_at(socket, arguments).output().unwrap().into()
 }
 
+/// An image with a busybox.
+pub(crate) fn sample_tar() -> String {
+    std::env::var("TRITIUM_SAMPLE")
+        .unwrap_or_else(|_| concat!(env!("CARGO_MANIFEST_DIR"), "/../target/sample.tar").into())
+}
+
 fn sample(engine: &Engine, socket: &Path) {
-    let tar = std::env::var("TRITIUM_SAMPLE")
-        .unwrap_or_else(|_| concat!(env!("CARGO_MANIFEST_DIR"), "/../target/sample.tar").into());
-    let said = at(engine, socket, &["import", "-c", "CMD [\"sh\"]", &tar, "busybox"]);
+    let said = at(engine, socket, &["import", "-c", "CMD [\"sh\"]", &sample_tar(), "busybox"]);
     assert_eq!(said.code, 0, "{said:?}");
 }
 

@@ -17,7 +17,8 @@ use tokio::sync::mpsc;
 
 use super::*;
 use crate::{
-    guard::{Denial, Rule},
+    guard::Denial,
+    rule::Rule,
     sample::{ContainerLabels, ContainerSample, EngineSample, NetworkSample, Sample},
     trace::{ErrorCount, SyscallStats, TraceSnapshot},
 };

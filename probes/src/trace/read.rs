@@ -106,7 +106,6 @@ impl Session {
         cgroup: u64,
         slot: u32,
     ) -> Result<Vec<InFlight>, TraceFault> {
-        let now = monotonic_nanos();
         let mut calls = Vec::new();
         for thread in
             directory_of(&place.cgroup, cgroup).map(|path| threads_of(&path)).unwrap_or_default()
@@ -114,10 +113,9 @@ impl Session {
             let index = thread & (self.tasks.len() - 1);
             let task = self.tasks.get(&index, 0).map_err(TraceFault::while_("read a task"))?;
             if task.pid == thread && task.slot == slot && task.entered != 0 {
-                calls.push(InFlight {
-                    number: task.number,
-                    nanos: now.saturating_sub(task.entered),
-                });
+                // Now, and not before the task was read: it may have entered since.
+                let nanos = monotonic_nanos().saturating_sub(task.entered);
+                calls.push(InFlight { number: task.number, nanos });
             }
         }
         Ok(calls)

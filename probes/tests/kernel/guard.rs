@@ -228,7 +228,12 @@ fn the_guard_stays_in_force_without_an_engine_and_is_taken_over() {
     first.guard().claim_address("127.77.3.2".parse().unwrap(), "b").unwrap();
     drop(first);
     assert_eq!(container.act(&["raw"]), "EPERM", "while no engine runs");
-    let running = Running { cgroup: container.id, admission: admission("a", "c"), traced: false };
+    let running = Running {
+        cgroup: container.id,
+        admission: admission("a", "c"),
+        interfaces: Vec::new(),
+        traced: false,
+    };
     let second = Probes::start(&house.with_running(vec![running])).unwrap();
     assert_eq!(container.act(&["raw"]), "EPERM");
     assert_eq!(container.act(&["connect", "127.77.3.2:9"]), "EPERM", "addresses are kept");

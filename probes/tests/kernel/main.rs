@@ -5,6 +5,9 @@
 
 mod actor;
 mod bench;
+mod frames;
 mod guard;
 mod house;
+mod tap;
 mod trace;
+mod wire;

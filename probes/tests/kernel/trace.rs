@@ -180,8 +180,12 @@ fn numbers_go_on_over_a_restart_of_the_engine() {
     let before = first.trace().snapshot(container.id).unwrap();
     drop(first);
     container.act(&["ppids", "2000"]);
-    let running =
-        Running { cgroup: container.id, admission: admission("default", "c"), traced: true };
+    let running = Running {
+        cgroup: container.id,
+        admission: admission("default", "c"),
+        interfaces: Vec::new(),
+        traced: true,
+    };
     let second = Probes::start(&house.with_running(vec![running])).unwrap();
     container.act(&["ppids", "4000"]);
     let after = second.trace().snapshot(container.id).unwrap();

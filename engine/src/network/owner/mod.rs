@@ -117,12 +117,15 @@ impl Owner {
             return Err(Error::NoSubnet(config.address_pool));
         }
         let opening = |error| Error::kernel("open netlink sockets", error);
-        let worker = |name| Worker::spawn(name, sender.clone(), token.clone()).map_err(opening);
+        let worker = |name| {
+            let guard = config.guard.clone();
+            Worker::spawn(name, sender.clone(), token.clone(), guard).map_err(opening)
+        };
         let range = ephemeral().map_err(|e| Error::kernel("read ip_local_port_range", e))?;
         let mut owner = Self {
             rtnl: Rtnl::open().map_err(opening)?,
             nft: Nft::open().map_err(opening)?,
-            maker: Maker::new().map_err(opening)?,
+            maker: Maker::new(config.guard.clone()).map_err(opening)?,
             making: worker("networks-make")?,
             unplugging: worker("networks-gone")?,
             ports: Ports::new(range),

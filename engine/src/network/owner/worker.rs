@@ -9,6 +9,7 @@ use std::{
 };
 use tokio_util::task::task_tracker::TaskTrackerToken;
 use tracing::warn;
+use tritium_probes::Guard;
 
 /// A thread that carries out orders.
 #[derive(Debug)]
@@ -22,8 +23,9 @@ impl Worker {
         name: &str,
         owner: Sender<Command>,
         token: TaskTrackerToken,
+        guard: Guard,
     ) -> io::Result<Self> {
-        let maker = Maker::new()?;
+        let maker = Maker::new(guard)?;
         let (orders, received) = channel();
         let run = move || {
             work(maker, &received, &owner);

@@ -228,11 +228,11 @@ impl Engine {
         sendmsg(&self.0, &[IoSlice::new(&bytes)], &mut beside, SendFlags::empty()).unwrap();
     }
 
-    /// The next event, within ten seconds.
+    /// The next event, within a minute: a guest under emulation is slow.
     pub(crate) fn hear(&self) -> (Event, Vec<OwnedFd>) {
         let mut polls = [PollFd::new(&self.0, PollFlags::IN)];
-        let ten_seconds = Timespec { tv_sec: 10, tv_nsec: 0 };
-        assert_eq!(poll(&mut polls, Some(&ten_seconds)).unwrap(), 1, "the supervisor says nothing");
+        let minute = Timespec { tv_sec: 60, tv_nsec: 0 };
+        assert_eq!(poll(&mut polls, Some(&minute)).unwrap(), 1, "the supervisor says nothing");
         let mut bytes = vec![0; 65_536];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(32))];
         let mut beside = RecvAncillaryBuffer::new(&mut space);

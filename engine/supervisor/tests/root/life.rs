@@ -159,7 +159,7 @@ fn a_kill_for_want_of_memory_is_seen() {
     let name = format!("tritium-test-oom-{}", std::process::id());
     let v1 = Path::new("/sys/fs/cgroup/memory").exists();
     let mut bench =
-        Bench::shell("x=$(dd if=/dev/zero bs=1M count=200 | tr '\\0' x); echo unreachable");
+        Bench::shell("x=$(dd if=/dev/zero bs=1M count=64 | tr '\\0' x); echo unreachable");
     let group =
         if v1 { Path::new("/sys/fs/cgroup/memory").join(&name) } else { bench.cgroup.clone() };
     if v1 {

@@ -1,0 +1,81 @@
+//! IPv4: own source, no source route, no redirects, no DHCP answers.
+
+use tritium_common::guard::rule;
+
+use super::{ETHERNET, Frame, Judgement, UDP};
+use crate::tenant;
+
+const ICMP: u8 = 1;
+/// ICMP types of RFC 792 and RFC 1256.
+const REDIRECT: u8 = 5;
+const ADVERTISEMENT: u8 = 9;
+/// Ports of RFC 2131.
+const DHCP_SERVER: u16 = 67;
+const DHCP_CLIENT: u16 = 68;
+/// Options of RFC 791.
+const END: u8 = 0;
+const NOTHING: u8 = 1;
+const LOOSE_ROUTE: u8 = 131;
+const STRICT_ROUTE: u8 = 137;
+/// Header without options, and the longest with them.
+const SHORTEST: usize = 20;
+const LONGEST: usize = 60;
+
+#[inline(always)]
+pub(super) fn judge(frame: &mut Frame<'_>) -> Judgement {
+    let first: u8 = frame.load(ETHERNET)?;
+    let length = usize::from(first & 15) * 4;
+    if first >> 4 != 4 || length < SHORTEST {
+        return Err(rule::FRAME);
+    }
+    frame.protocol = frame.load(ETHERNET + 9)?;
+    let source = tenant::mapped(frame.load(ETHERNET + 12)?);
+    let destination = tenant::mapped(frame.load(ETHERNET + 16)?);
+    frame.judge_source(source)?;
+    if length > SHORTEST {
+        judge_options(frame, length)?;
+    }
+    judge_transport(frame, ETHERNET + length)?;
+    frame.judge_destination(destination)
+}
+
+#[inline(always)]
+fn judge_transport(frame: &Frame<'_>, at: usize) -> Judgement {
+    // A later fragment has no ports; the first is as long as them at least (units of 8 bytes),
+    // and Linux takes no overlapping ones.
+    let fragment = u16::from_be_bytes(frame.load(ETHERNET + 6)?) & 0x1fff;
+    if fragment != 0 {
+        return Ok(());
+    }
+    match frame.protocol {
+        UDP => frame.judge_udp(at, DHCP_SERVER, DHCP_CLIENT),
+        ICMP => match frame.load(at)? {
+            REDIRECT | ADVERTISEMENT => Err(rule::ROUTER),
+            _ => Ok(()),
+        },
+        _ => Ok(()),
+    }
+}
+
+#[inline(always)]
+fn judge_options(frame: &Frame<'_>, length: usize) -> Judgement {
+    let mut at = SHORTEST;
+    for _ in SHORTEST..LONGEST {
+        if at >= length {
+            return Ok(());
+        }
+        match frame.load(ETHERNET + at)? {
+            END => return Ok(()),
+            NOTHING => at += 1,
+            LOOSE_ROUTE | STRICT_ROUTE => return Err(rule::SOURCE_ROUTE),
+            _ => {
+                let size: u8 = frame.load(ETHERNET + at + 1)?;
+                if size < 2 {
+                    return Err(rule::FRAME);
+                }
+                at += usize::from(size);
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,236 @@
+//! Frames in another's name, from a tenant's container with a raw socket, towards a neighbour of
+//! its own tenant and towards another tenant's container.
+
+use crate::{
+    engine::{Engine, wait_for},
+    frames::{End, Hostile, MARK, honest, hostile},
+    tap::Tap,
+    tenants::{at, sample_tar, with_tenant},
+};
+use nix::sched::{CloneFlags, setns};
+use std::{
+    collections::BTreeMap,
+    fs::{self, File},
+    net::{Ipv4Addr, Ipv6Addr},
+    path::Path,
+    process::Command,
+    thread,
+};
+
+/// What the sender is told: itself, its neighbour, another tenant's container by the gateway.
+const ENDS: &str = "TRITIUM_TEST_ENDS";
+
+/// The same for those who send and those who look.
+struct Ends {
+    me: End,
+    neighbour: End,
+    victim: End,
+    gateway: End,
+}
+
+impl Ends {
+    fn parse(text: &str) -> Self {
+        let words: Vec<&str> = text.split_whitespace().collect();
+        let [me, me4, near, near4, gateway, gateway4, victim4] = words[..] else {
+            panic!("seven words: {text:?}")
+        };
+        let end = |mac, v4: &str, number| End {
+            mac,
+            v4: v4.parse().unwrap(),
+            v6: Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, number),
+        };
+        Self {
+            me: end(mac(me), me4, 2),
+            neighbour: end(mac(near), near4, 3),
+            victim: end(mac(gateway), victim4, 4),
+            gateway: end(mac(gateway), gateway4, 1),
+        }
+    }
+
+    /// Every hostile frame, towards both, and what the guard calls it.
+    fn hostile(&self) -> Vec<Hostile> {
+        let mut all = hostile(self.me, self.neighbour, self.gateway);
+        all.extend(hostile(self.me, self.victim, self.gateway));
+        for (_, rule, frame) in &mut all {
+            // The containers have no IPv6 address, so none is theirs.
+            if frame[12..14] == [0x86, 0xdd] && frame[22..38] != [0; 16] {
+                *rule = "spoofed-ip";
+            }
+        }
+        let (_, honest) = honest(self.me, self.victim).swap_remove(0);
+        all.push(("IPv4 to another tenant", "packet", honest));
+        all
+    }
+}
+
+fn mac(text: &str) -> [u8; 6] {
+    let bytes = text.split(':').map(|pair| u8::from_str_radix(pair, 16).unwrap());
+    bytes.collect::<Vec<_>>().try_into().unwrap()
+}
+
+/// Not a test of its own: what runs inside the sender's container.
+#[test]
+fn sends() {
+    let Ok(text) = std::env::var(ENDS) else { return };
+    let ends = Ends::parse(&text);
+    let cable = Tap::on("eth0");
+    for (_, _, frame) in ends.hostile() {
+        cable.send(&frame);
+    }
+    cable.send(&last(&ends));
+}
+
+/// An honest frame, which must arrive where the others do not.
+fn last(ends: &Ends) -> Vec<u8> {
+    honest(ends.me, ends.neighbour).pop().unwrap().1
+}
+
+/// The sample image, and in its folder `sender` this very program with the libraries it needs.
+fn sender_image(engine: &Engine, socket: &Path) {
+    let folder = engine.dir.join("sender");
+    fs::create_dir_all(&folder).unwrap();
+    let program = std::env::current_exe().unwrap();
+    let done = |command: &mut Command| assert!(command.status().unwrap().success(), "{command:?}");
+    // Without its symbols it is a fifth.
+    done(Command::new("strip").arg("-o").arg(folder.join("sender")).arg(&program));
+    let needs = Command::new("ldd").arg(&program).output().unwrap();
+    for path in String::from_utf8(needs.stdout).unwrap().split_whitespace() {
+        if let Some(name) = path.strip_prefix('/').and_then(|path| path.rsplit('/').next()) {
+            let to = if name.starts_with("ld-linux") { "loader" } else { name };
+            fs::copy(path, folder.join(to)).unwrap();
+        }
+    }
+    let tar = engine.dir.join("sender.tar");
+    fs::copy(sample_tar(), &tar).unwrap();
+    done(Command::new("tar").arg("-C").arg(&engine.dir).arg("-rf").arg(&tar).arg("sender"));
+    let said = at(engine, socket, &["import", tar.to_str().unwrap(), "sender"]);
+    assert_eq!(said.code, 0, "{said:?}");
+}
+
+/// A packet socket in somebody else's network namespace.
+fn tap_in(pid: &str, interface: &'static str) -> Tap {
+    let namespace = File::open(format!("/proc/{pid}/ns/net")).unwrap();
+    let inside = move || {
+        setns(namespace, CloneFlags::CLONE_NEWNET).unwrap();
+        Tap::on(interface)
+    };
+    thread::spawn(inside).join().unwrap()
+}
+
+/// How often each rule refused that container something.
+fn denials(engine: &Engine, container: &str) -> BTreeMap<String, usize> {
+    let said = engine.tritium(&["denials"]);
+    let rows = said.out.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    rows.filter(|row| row.get(2) == Some(&container))
+        .map(|row| (row[3].to_owned(), row[4].parse().unwrap()))
+        .collect()
+}
+
+/// A tenant, whose containers go with this.
+struct Team<'a> {
+    engine: &'a Engine,
+    socket: &'a Path,
+}
+
+impl Team<'_> {
+    #[track_caller]
+    fn ok(&self, arguments: &[&str]) -> String {
+        let said = at(self.engine, self.socket, arguments);
+        assert_eq!(said.code, 0, "{arguments:?}: {said:?}\n{}", self.engine.log());
+        said.out.trim().to_owned()
+    }
+}
+
+impl Drop for Team<'_> {
+    fn drop(&mut self) {
+        let all = at(self.engine, self.socket, &["ps", "-aq"]).out;
+        let ids: Vec<&str> = all.split_whitespace().collect();
+        at(self.engine, self.socket, &[&["rm", "-f"], &ids[..]].concat());
+    }
+}
+
+fn ends(engine: &Engine, team: &dyn Fn(&[&str]) -> String) -> String {
+    let of = "{{.NetworkSettings.MacAddress}} {{.NetworkSettings.IPAddress}}";
+    let (me, near) =
+        (team(&["inspect", "-f", of, "mallory"]), team(&["inspect", "-f", of, "near"]));
+    let gateway = team(&["inspect", "-f", "{{.NetworkSettings.Gateway}}", "mallory"]);
+    let octets = gateway.parse::<Ipv4Addr>().unwrap().octets();
+    let gateway_mac = octets.map(|byte| format!(":{byte:02x}")).concat();
+    let victim = engine.ok(&["inspect", "-f", "{{.NetworkSettings.IPAddress}}", "victim"]);
+    format!("{me} {near} 02:42{gateway_mac} {gateway} {victim}")
+}
+
+#[test]
+fn no_hostile_frame_is_delivered_and_each_is_counted() {
+    let (engine, socket) = with_tenant("team", "10.211.0.0/16");
+    sender_image(&engine, &socket);
+    let theirs = Team { engine: &engine, socket: &socket };
+    let team = |arguments: &[&str]| theirs.ok(arguments);
+    engine.ok(&["run", "-d", "--name", "victim", "busybox", "sleep", "1000"]);
+    team(&["run", "-d", "--name", "near", "sender", "sleep", "1000"]);
+    let raw = ["--cap-add", "NET_RAW", "sender", "sleep", "1000"];
+    team(&[&["run", "-d", "--name", "mallory"], &raw[..]].concat());
+    let text = ends(&engine, &team);
+    let ends = Ends::parse(&text);
+    let pid = "{{.State.Pid}}";
+    let near = tap_in(&team(&["inspect", "-f", pid, "near"]), "eth0");
+    let victim = tap_in(&engine.ok(&["inspect", "-f", pid, "victim"]), "eth0");
+
+    let frames = ends.hostile();
+    let mut wanted: BTreeMap<String, usize> = BTreeMap::new();
+    for (_, rule, _) in &frames {
+        *wanted.entry((*rule).to_owned()).or_default() += 1;
+    }
+    let env = format!("{ENDS}={text}");
+    let send = ["/sender/loader", "--library-path", "/sender", "/sender/sender"];
+    let exact = ["--exact", "spoof::sends", "--test-threads=1"];
+    team(&[&["exec", "-e", &env, "mallory"], &send[..], &exact[..]].concat());
+    wait_for("all to be counted", || {
+        let counted = denials(&engine, "mallory");
+        assert!(counted.keys().all(|rule| wanted.contains_key(rule)), "{counted:?}");
+        counted.values().sum::<usize>() >= frames.len()
+    });
+    assert_eq!(denials(&engine, "mallory"), wanted);
+
+    // The honest one comes last, and so nothing is still under way.
+    let mut delivered = victim.waiting();
+    loop {
+        let frame = near.receive();
+        if frame == last(&ends) {
+            break;
+        }
+        delivered.push(frame);
+    }
+    let is_hostile = |got: &Vec<u8>| {
+        let marked = got.windows(MARK.len()).any(|part| part == MARK);
+        marked || frames.iter().any(|(_, _, frame)| frame == got)
+    };
+    println!("{:<46} {:<14} delivered", "frame", "rule");
+    for (name, rule, frame) in &frames {
+        let count = delivered.iter().filter(|got| *got == frame).count();
+        println!("{name:<46} {rule:<14} {count}");
+    }
+    println!("sent {}, counted {wanted:?}", frames.len());
+    assert!(!delivered.iter().any(is_hostile), "{delivered:?}");
+}
+
+#[test]
+fn an_honest_container_loses_nothing_and_is_not_counted() {
+    let engine = Engine::with(&["--address-pool", "10.212.0.0/16"]);
+    let serve = "while :; do echo pong | nc -l -p 80; done";
+    engine.ok(&["run", "-d", "--name", "aa", "busybox", "sh", "-c", serve]);
+    let address = engine.ok(&["inspect", "-f", "{{.NetworkSettings.IPAddress}}", "aa"]);
+    wait_for("an answer", || {
+        engine.said(&["run", "--rm", "busybox", "nc", "-w", "2", &address, "80"]).out == "pong\n"
+    });
+    let given = "02:42:0a:d4:77:77";
+    let ping = ["--cap-add", "NET_RAW", "busybox", "ping", "-c", "1", "-W", "5", &address];
+    engine.ok(&[&["run", "--rm", "--mac-address", given], &ping[..]].concat());
+    assert_eq!(engine.tritium(&["denials"]).out.lines().count(), 1, "only the headline");
+    // Whoever takes an address that was not given has none.
+    let take = "ip addr add 10.212.99.99/12 dev eth0 && ping -c 1 -W 1 -I 10.212.99.99 $0";
+    let arguments = ["run", "--name", "bb", "--cap-add", "NET_ADMIN", "--cap-add", "NET_RAW"];
+    let said = engine.said(&[&arguments[..], &["busybox", "sh", "-c", take, &address]].concat());
+    assert_eq!(said.code, 1, "{said:?}");
+    assert!(denials(&engine, "bb").contains_key("arp"), "{said:?}");
+}

@@ -1,0 +1,229 @@
+//! The fence on a container's cable: which interface may send in whose name.
+//!
+//! Its program hangs on the host's end of each veth, by a classifier that lives and dies with the
+//! interface: it needs no engine, and leaves nothing behind. An interface that is fenced but
+//! bound to nobody sends nothing, so one can be fenced long before it is needed.
+
+use std::{
+    io,
+    net::{IpAddr, Ipv6Addr},
+    sync::{
+        Mutex, PoisonError,
+        mpsc::{Sender, SyncSender, channel, sync_channel},
+    },
+    thread,
+};
+
+use aya::programs::{
+    ProgramError, SchedClassifier,
+    tc::{
+        NlOptions, SchedClassifierLink, TcAttachOptions, TcAttachType, TcError, TcHandle,
+        qdisc_add_clsact,
+    },
+};
+use nix::{
+    errno::Errno,
+    net::if_::if_nametoindex,
+    sched::{CloneFlags, unshare},
+};
+use tritium_common::{
+    guard::{Binding, MAX_ADDRESSES, words},
+    ids::{CgroupId, TenantId},
+};
+
+/// Before others on the same interface; and the one place there, so that a second is no addition.
+const PRIORITY: u16 = 1;
+const HANDLE: TcHandle = TcHandle::new(0, 1);
+
+/// One interface of a container, by its host's end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Interface {
+    /// Name of the host's end.
+    pub host_name: String,
+    /// Ethernet address of the container's end.
+    pub mac: [u8; 6],
+    /// Its addresses. The link-local one that goes with `mac` is added where one is IPv6.
+    pub addresses: Vec<IpAddr>,
+}
+
+/// Why an interface could not be fenced or bound.
+#[derive(Debug, thiserror::Error)]
+pub enum WireFault {
+    /// There is none of that name.
+    #[error("cannot find the interface {0}")]
+    Missing(String, #[source] Errno),
+    /// It has more addresses than the guard can know.
+    #[error("the interface {0} has more than {MAX_ADDRESSES} addresses")]
+    TooMany(String),
+    /// The kernel refused the program.
+    #[error("cannot fence the interface {0}")]
+    Attach(String, #[source] Box<ProgramError>),
+    /// The trial could not be made.
+    #[error("cannot make a network namespace to try it in")]
+    Trial(#[source] io::Error),
+    /// The thread that does the work is not there.
+    #[error("cannot use the thread that fences interfaces")]
+    Thread(#[source] io::Error),
+}
+
+/// The program, loaded, and the thread that hangs it on interfaces: always of the network
+/// namespace that the probes were started in, whichever the caller is in at the moment.
+#[derive(Debug)]
+pub(crate) struct Wire(Mutex<Sender<Order>>);
+
+type Outcome = Result<(), ProgramError>;
+
+/// Fence this interface, and say how it went.
+#[derive(Debug)]
+struct Order {
+    interface: String,
+    done: SyncSender<Outcome>,
+}
+
+impl Wire {
+    /// Its thread lives as long as this does.
+    pub(crate) fn new(mut program: SchedClassifier) -> Result<Self, WireFault> {
+        let (sender, orders) = channel::<Order>();
+        let serve = move || {
+            for Order { interface, done } in orders {
+                // Whoever asked may have panicked.
+                drop(done.send(attach(&mut program, &interface)));
+            }
+        };
+        let thread = thread::Builder::new().name("guard-wire".into()).spawn(serve);
+        thread.map_err(WireFault::Thread)?;
+        Ok(Self(Mutex::new(sender)))
+    }
+
+    /// Puts the program on an interface, in place of one that an earlier engine put there.
+    pub(crate) fn fence(&self, interface: &str) -> Result<(), WireFault> {
+        let (done, outcome) = sync_channel(1);
+        let order = Order { interface: interface.to_owned(), done };
+        let gone = || WireFault::Thread(io::Error::other("it has ended"));
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .send(order)
+            .map_err(|_gone| gone())?;
+        outcome.recv().map_err(|_gone| gone())?.map_err(|error| refused(interface, error))
+    }
+}
+
+fn refused(interface: &str, error: ProgramError) -> WireFault {
+    WireFault::Attach(interface.to_owned(), Box::new(error))
+}
+
+/// Whether this kernel lets the program hang where it is to hang: tried on the loopback of a
+/// network namespace that is nobody's.
+pub(crate) fn try_out(program: &mut SchedClassifier) -> Result<(), WireFault> {
+    let trial = || {
+        unshare(CloneFlags::CLONE_NEWNET).map_err(|errno| WireFault::Trial(errno.into()))?;
+        attach(program, "lo").map_err(|error| refused("lo", error))
+    };
+    thread::scope(|scope| {
+        let thread = thread::Builder::new().name("guard-trial".into());
+        let thread = thread.spawn_scoped(scope, trial).map_err(WireFault::Thread)?;
+        let panicked = |_| WireFault::Trial(io::Error::other("the trial panicked"));
+        thread.join().map_err(panicked)?
+    })
+}
+
+fn attach(program: &mut SchedClassifier, interface: &str) -> Outcome {
+    let at = TcAttachType::Ingress;
+    let old = match qdisc_add_clsact(interface) {
+        Ok(()) => None,
+        Err(TcError::NetlinkError(error)) if error.raw_os_error() == Some(Errno::EEXIST as i32) => {
+            Some(SchedClassifierLink::attached(interface, at, PRIORITY, HANDLE, None))
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let old = old.transpose().map_err(TcError::IoError)?;
+    let replaced = old.map(|old| program.attach_to_link(old));
+    let link = match replaced {
+        Some(Ok(link)) => link,
+        // Somebody else's qdisc, and nothing of ours on it.
+        Some(Err(_)) | None => {
+            let options = NlOptions { priority: PRIORITY, handle: HANDLE, classid: None };
+            program.attach_with_options(interface, at, TcAttachOptions::Netlink(options))?
+        }
+    };
+    // Dropped, it would take the program off again; it holds nothing but numbers.
+    std::mem::forget(program.take_link(link)?);
+    Ok(())
+}
+
+/// Its index and what the kernel must know of it.
+pub(crate) fn binding(
+    cgroup: CgroupId,
+    tenant: TenantId,
+    interface: &Interface,
+) -> Result<(u32, Binding), WireFault> {
+    let name = interface.host_name.as_str();
+    let index = if_nametoindex(name).map_err(|errno| WireFault::Missing(name.into(), errno))?;
+    let mut all = interface.addresses.clone();
+    if all.iter().any(IpAddr::is_ipv6) {
+        all.push(link_local(interface.mac).into());
+    }
+    if all.len() > MAX_ADDRESSES {
+        return Err(WireFault::TooMany(name.into()));
+    }
+    let mut addresses = [[0; 2]; MAX_ADDRESSES];
+    for (place, address) in addresses.iter_mut().zip(all) {
+        *place = words(&octets(address));
+    }
+    Ok((index, Binding { cgroup, tenant, addresses, mac: interface.mac, reserved: 0 }))
+}
+
+/// What the kernel gives an interface of that Ethernet address (`addr_gen_mode` 0, RFC 4291
+/// appendix A).
+fn link_local([a, b, c, d, e, f]: [u8; 6]) -> Ipv6Addr {
+    Ipv6Addr::from([0xfe, 0x80, 0, 0, 0, 0, 0, 0, a ^ 2, b, c, 0xff, 0xfe, d, e, f])
+}
+
+/// An address as the kernel side knows it: IPv4 ones as ::ffff:a.b.c.d.
+pub(crate) fn octets(address: IpAddr) -> [u8; 16] {
+    match address {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
+        IpAddr::V6(v6) => v6.octets(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ipv4_address_is_the_same_key_in_both_families() {
+        let v4: IpAddr = "10.1.2.3".parse().unwrap();
+        let v6: IpAddr = "::ffff:10.1.2.3".parse().unwrap();
+        assert_eq!(octets(v4), octets(v6));
+    }
+
+    #[test]
+    fn the_link_local_address_is_the_one_that_linux_makes() {
+        let mac = [0x02, 0x42, 0xac, 0x11, 0x00, 0x02];
+        assert_eq!(link_local(mac).to_string(), "fe80::42:acff:fe11:2");
+    }
+
+    #[test]
+    fn only_an_interface_with_ipv6_has_a_link_local_address() {
+        let mut interface = Interface {
+            host_name: "lo".into(),
+            mac: [2, 0x42, 10, 0, 0, 2],
+            addresses: vec!["10.0.0.2".parse().unwrap()],
+        };
+        let known = |interface: &Interface| {
+            let (_, binding) = binding(CgroupId(1), TenantId(2), interface).unwrap();
+            binding.addresses.iter().filter(|words| **words != [0; 2]).count()
+        };
+        assert_eq!(known(&interface), 1);
+        interface.addresses.push("fd00::2".parse().unwrap());
+        assert_eq!(known(&interface), 3);
+        let more: IpAddr = "fd00::3".parse().unwrap();
+        interface.addresses.extend([more; MAX_ADDRESSES]);
+        assert!(matches!(
+            binding(CgroupId(1), TenantId(2), &interface),
+            Err(WireFault::TooMany(_))
+        ));
+    }
+}
