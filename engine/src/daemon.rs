@@ -110,7 +110,8 @@ async fn build(
     .await
     .context("cannot prepare the network")?;
     let attached = found.iter().filter_map(service::Found::for_network).collect();
-    for (container, port) in networks.readopt(attached).await? {
+    let made = service::networks_on_record(&store).await?;
+    for (container, port) in networks.readopt(made, attached).await? {
         let port = port.host_port;
         tracing::warn!(%container, port, "somebody else took its port: no longer published");
     }

@@ -10,16 +10,28 @@ mod host;
 
 use host::*;
 use std::{
-    net::{Ipv4Addr, TcpListener, UdpSocket},
+    net::{Ipv4Addr, Ipv6Addr, TcpListener, UdpSocket},
     time::Instant,
 };
 use tritium_engine::{
-    ids::TenantName,
-    network::{AttachRequest, Mode, Networks, Proto, PublishRequest, Running},
+    ids::{NetworkId, TenantName, random},
+    network::{
+        AddressPool, AttachRequest, Attachment, Definition, Driver, EndpointRequest, Error,
+        Network, Networks, Proto, PublishRequest, Running,
+    },
 };
 
 fn none() -> AttachRequest {
-    AttachRequest { mode: Mode::None, ..bridged(&[]) }
+    AttachRequest { endpoints: Vec::new(), ..bridged(&[]) }
+}
+
+async fn default_of(networks: &Networks, tenant: &TenantName) -> Network {
+    networks.list(tenant).await.unwrap().swap_remove(0)
+}
+
+fn gateway_of(network: &Network) -> Ipv4Addr {
+    let gateway = network.definition.pools[0].gateway.unwrap();
+    gateway.to_string().parse().unwrap()
 }
 
 fn of(tenant: &str, ports: &[PublishRequest]) -> AttachRequest {
@@ -31,7 +43,7 @@ fn without_a_network_there_is_only_loopback() {
     on_a_host(|_| async {
         let networks = start("t0").await;
         let attachment = networks.attach(&none()).await.unwrap();
-        assert_eq!(attachment.endpoint, None);
+        assert_eq!(attachment.endpoints, []);
         let links = inside(&attachment.netns, || run("ip -o link"));
         assert_eq!(links.lines().count(), 1, "{links}");
         assert!(links.contains("LOOPBACK,UP"), "{links}");
@@ -50,8 +62,8 @@ fn a_container_gets_the_next_address_and_a_way_out_behind_the_hosts() {
         serve_udp(&outside.0, 53);
         for last in 2..6 {
             let attachment = networks.attach(&bridged(&[])).await.unwrap();
-            let endpoint = attachment.endpoint.as_ref().unwrap();
-            assert_eq!(endpoint.address, Ipv4Addr::new(172, 17, 0, last));
+            let endpoint = &attachment.endpoints[0];
+            assert_eq!(endpoint.address, Some(Ipv4Addr::new(172, 17, 0, last)));
             assert_eq!(endpoint.mac.to_string(), format!("02:42:ac:11:00:0{last}"));
             inside(&attachment.netns, || {
                 let link = run("ip -o link show eth0");
@@ -166,10 +178,10 @@ fn one_tenants_containers_do_not_reach_anothers() {
         let a = networks.attach(&of("red", &[tcp(8080, 80), udp(5353, 53)])).await.unwrap();
         let b = networks.attach(&of("blue", &[])).await.unwrap();
         let [red, blue] = ["red", "blue"].map(|name| name.parse::<TenantName>().unwrap());
-        let (red, blue) =
-            (networks.describe(&red).await.unwrap(), networks.describe(&blue).await.unwrap());
-        assert_ne!((red.id, &red.bridge), (blue.id, &blue.bridge));
-        assert!(!red.subnet.contains(&blue.subnet) && !blue.subnet.contains(&red.subnet));
+        let (red, blue) = (default_of(&networks, &red).await, default_of(&networks, &blue).await);
+        assert_ne!((red.definition.id, &red.bridge), (blue.definition.id, &blue.bridge));
+        let [subnet, other] = [&red, &blue].map(|network| network.definition.pools[0].subnet);
+        assert!(!subnet.contains(&other) && !other.contains(&subnet));
         assert_eq!(red.endpoints.len(), 1);
         serve_tcp(&a.netns, 80);
         serve_udp(&a.netns, 53);
@@ -178,10 +190,13 @@ fn one_tenants_containers_do_not_reach_anothers() {
         inside(&b.netns, || {
             call_tcp(address(&a), 80).unwrap_err();
             call_udp(address(&a), 53).unwrap_err();
-            for host in [HOST, red.gateway, blue.gateway] {
-                call_tcp(host, 8080).unwrap_err();
-                call_udp(host, 5353).unwrap_err();
+            // What is published is everybody's, but never by an address of the other's.
+            for host in [HOST, gateway_of(&blue)] {
+                assert_eq!(call_tcp(host, 8080).unwrap(), gateway_of(&red));
+                assert_eq!(call_udp(host, 5353).unwrap(), gateway_of(&red));
             }
+            call_tcp(gateway_of(&red), 8080).unwrap_err();
+            call_udp(gateway_of(&red), 5353).unwrap_err();
         });
     });
 }
@@ -211,19 +226,24 @@ fn a_port_that_the_host_uses_is_refused() {
         let _tcp = TcpListener::bind((LOCALHOST, 8080)).unwrap();
         let _udp = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 53)).unwrap();
         for (request, words) in [
-            (tcp(8080, 80), "0.0.0.0:8080:172.17.0.2:80/tcp: address already in use"),
-            (udp(53, 5353), "0.0.0.0:53:172.17.0.2:5353/udp: address already in use"),
+            (tcp(8080, 80), ["0.0.0.0:8080:172.17.0.", ":80/tcp: address already in use"]),
+            (udp(53, 5353), ["0.0.0.0:53:172.17.0.", ":5353/udp: address already in use"]),
         ] {
             let refused = networks.attach(&bridged(&[request])).await.unwrap_err().to_string();
-            assert_eq!(refused, format!("failed to bind host port for {words}"));
+            let rest = refused.strip_prefix("failed to bind host port for ").unwrap();
+            assert!(rest.starts_with(words[0]) && rest.ends_with(words[1]), "{refused}");
         }
         let nowhere = PublishRequest { host_ip: Some("203.0.113.9".parse().unwrap()), ..tcp(1, 1) };
         let refused = networks.attach(&bridged(&[nowhere])).await.unwrap_err().to_string();
         assert!(refused.ends_with("cannot assign requested address"), "{refused}");
-        let v6 = PublishRequest { host_ip: Some("::1".parse().unwrap()), ..tcp(1, 1) };
+        let v6 = PublishRequest { host_ip: Some("::".parse().unwrap()), ..tcp(1, 1) };
         let refused = networks.attach(&bridged(&[v6])).await.unwrap_err();
-        assert!(matches!(refused, tritium_engine::network::Error::Ipv6(_)), "{refused}");
-        assert_eq!(address(&networks.attach(&bridged(&[])).await.unwrap()).octets()[3], 2);
+        assert!(matches!(refused, Error::NoIpv6(_)), "{refused}");
+        // Nor is an address lost.
+        let request = bridged(&[]);
+        while address(&networks.attach(&request).await.unwrap()).octets()[3] != 2 {
+            networks.detach(request.container).await.unwrap();
+        }
     });
 }
 
@@ -256,8 +276,8 @@ fn everything_goes_again() {
         let request = bridged(&[tcp(8080, 80), udp(8080, 80)]);
         for _ in 0..3 {
             let attachment = networks.attach(&request).await.unwrap();
-            let endpoint = attachment.endpoint.unwrap();
-            assert!(run("nft list ruleset").contains(&endpoint.address.to_string()));
+            let endpoint = &attachment.endpoints[0];
+            assert!(run("nft list ruleset").contains(&address(&attachment).to_string()));
             networks.detach(request.container).await.unwrap();
             networks.detach(request.container).await.unwrap();
             assert_eq!(run("nft list ruleset"), built);
@@ -281,7 +301,10 @@ fn nothing_is_left_of_an_attachment_that_fails_half_way() {
         // The kernel takes no multicast address for an interface's own: this
         // fails inside the namespace, after ports and address were taken.
         let mac = Some("01:00:5e:00:00:01".parse().unwrap());
-        let request = AttachRequest { mac, ..bridged(&[tcp(8080, 80)]) };
+        let request = AttachRequest {
+            endpoints: vec![EndpointRequest { mac, ..on("bridge") }],
+            ..bridged(&[tcp(8080, 80)])
+        };
         networks.attach(&request).await.unwrap_err();
         assert_eq!(run("nft list ruleset"), built);
         // An element that is there already: this fails at the very last step.
@@ -291,7 +314,7 @@ fn nothing_is_left_of_an_attachment_that_fails_half_way() {
         assert_eq!(run("nft list ruleset"), meddled);
         TcpListener::bind((Ipv4Addr::UNSPECIFIED, 8080)).unwrap();
         TcpListener::bind((Ipv4Addr::UNSPECIFIED, 8081)).unwrap();
-        let describe = networks.describe(&TenantName::operator()).await.unwrap();
+        let describe = default_of(&networks, &TenantName::operator()).await;
         assert_eq!(describe.endpoints, []);
         // An address is free again as soon as the interface that had it is gone.
         let request = bridged(&[tcp(8080, 80)]);
@@ -314,7 +337,7 @@ fn a_caller_that_goes_away_leaves_nothing_attached() {
             let attaching = networks.attach(&request);
             // Polled once, so that the owner has been asked; then dropped.
             tokio::select! { biased; done = attaching => drop(done), () = async {} => {} }
-            let describe = networks.describe(&TenantName::operator()).await.unwrap();
+            let describe = default_of(&networks, &TenantName::operator()).await;
             if describe.endpoints.is_empty() {
                 assert_eq!(run("nft list ruleset"), built);
             } else {
@@ -337,17 +360,18 @@ fn the_next_engine_serves_exactly_what_still_runs() {
             TcpListener::bind((Ipv4Addr::UNSPECIFIED, 8081)).is_ok()
         });
         inside(&outside.0, || call_tcp(HOST, 8080)).unwrap();
-        let gone = died.endpoint.unwrap().host_interface;
+        let gone = died.endpoints[0].host_interface.clone();
         let running = Running {
             container: kept.container,
             tenant: kept.tenant.clone(),
-            endpoint: lives.endpoint.clone().unwrap(),
+            endpoints: lives.endpoints.clone(),
+            wanted: kept.ports.clone(),
             ports: lives.ports.clone(),
         };
         let second = Networks::start(config("t0"), &tokio_util::task::TaskTracker::new()).await;
         let second = second.unwrap();
         inside(&outside.0, || call_tcp(HOST, 8080)).unwrap();
-        assert_eq!(second.readopt(vec![running]).await.unwrap(), []);
+        assert_eq!(second.readopt(Vec::new(), vec![running]).await.unwrap(), []);
         inside(&outside.0, || call_tcp(HOST, 8080)).unwrap();
         let rules = run("nft list ruleset");
         assert!(rules.contains("tcp . 8080") && !rules.contains("8081"), "{rules}");
@@ -410,10 +434,11 @@ fn a_port_that_was_lost_while_no_engine_ran_is_told() {
         let running = Running {
             container: request.container,
             tenant: request.tenant,
-            endpoint: attachment.endpoint.unwrap(),
+            endpoints: attachment.endpoints,
+            wanted: request.ports,
             ports: attachment.ports.clone(),
         };
-        let lost = second.unwrap().readopt(vec![running]).await.unwrap();
+        let lost = second.unwrap().readopt(Vec::new(), vec![running]).await.unwrap();
         assert_eq!(lost, [(request.container, attachment.ports[0])]);
         assert!(!run("nft list ruleset").contains("8080"));
     });
@@ -493,7 +518,7 @@ fn a_foreign_interface_of_the_bridges_name_is_left_alone() {
     on_a_host(|_| async {
         run("ip link add t0 type bridge");
         let refused = Networks::start(config("t0"), &tokio_util::task::TaskTracker::new()).await;
-        assert!(matches!(refused, Err(tritium_engine::network::Error::ForeignInterface(_))));
+        assert!(matches!(refused, Err(Error::ForeignInterface(_))));
         run("ip link show t0");
     });
 }
@@ -503,9 +528,9 @@ fn a_subnet_that_the_host_routes_is_not_taken() {
     on_a_host(|_| async {
         run(&format!("ip route add 172.17.128.0/20 via {OUTSIDE}"));
         let networks = start("t0").await;
-        let network = networks.describe(&TenantName::operator()).await.unwrap();
-        assert_eq!(network.subnet.to_string(), "172.18.0.0/16");
-        assert_eq!(network.gateway, Ipv4Addr::new(172, 18, 0, 1));
+        let network = default_of(&networks, &TenantName::operator()).await;
+        assert_eq!(network.definition.pools[0].subnet.to_string(), "172.18.0.0/16");
+        assert_eq!(gateway_of(&network), Ipv4Addr::new(172, 18, 0, 1));
     });
 }
 
@@ -523,7 +548,10 @@ fn datagrams_of_a_client_that_never_stops_follow_the_port() {
         assert!(!answered());
         for last in [2, 3] {
             let request = AttachRequest {
-                address: Some([172, 17, 0, last].into()),
+                endpoints: vec![EndpointRequest {
+                    ipv4: Some([172, 17, 0, last].into()),
+                    ..on("bridge")
+                }],
                 ..bridged(&[udp(5353, 53)])
             };
             let attachment = networks.attach(&request).await.unwrap();
@@ -549,7 +577,7 @@ fn many_attach_at_once_and_each_has_its_own_address() {
         let all: Vec<_> = all.into_iter().map(Result::unwrap).collect();
         assert_eq!(all[0].ports.len(), 500);
         let mut addresses: Vec<Ipv4Addr> =
-            all.iter().filter(|one| one.endpoint.is_some()).map(address).collect();
+            all.iter().filter(|one| !one.endpoints.is_empty()).map(address).collect();
         addresses.sort();
         addresses.dedup();
         assert_eq!(addresses.len(), 16);
@@ -582,7 +610,7 @@ fn attaching_and_detaching_takes() {
         let settings = tritium_engine::network::NetworkConfig { ready, ..config("t0") };
         let networks = Networks::start(settings, &tokio_util::task::TaskTracker::new()).await;
         let networks = networks.unwrap();
-        networks.readopt(Vec::new()).await.unwrap();
+        networks.readopt(Vec::new(), Vec::new()).await.unwrap();
         let pause: u64 = std::env::var("PAUSE").map_or(10, |text| text.parse().unwrap());
         for (name, request) in [
             ("none", none()),
@@ -607,6 +635,336 @@ fn attaching_and_detaching_takes() {
                 println!("{name:15} {step} p50 {p50:5} us  p99 {p99:5} us");
             }
         }
+    });
+}
+
+fn network(name: &str, tenant: &str, subnets: &[&str]) -> Definition {
+    let pools = subnets.iter().map(|subnet| AddressPool {
+        subnet: subnet.parse().unwrap(),
+        chosen: true,
+        ..AddressPool::default()
+    });
+    let pools: Vec<AddressPool> = pools.collect();
+    Definition {
+        id: NetworkId::of(random()),
+        tenant: tenant.parse().unwrap(),
+        name: name.into(),
+        created: 0,
+        driver: Driver::Bridge,
+        ipv4: pools.is_empty() || pools.iter().any(|pool| pool.subnet.addr().is_ipv4()),
+        ipv6: pools.iter().any(|pool| pool.subnet.addr().is_ipv6()),
+        internal: false,
+        attachable: false,
+        pools,
+        ipam_options: None,
+        options: [].into(),
+        labels: [].into(),
+        config_only: false,
+        config_from: String::new(),
+    }
+}
+
+fn with_option(network: Definition, key: &str, value: &str) -> Definition {
+    Definition { options: [(key.to_owned(), value.to_owned())].into(), ..network }
+}
+
+fn on_all(networks: &[&str], ports: &[PublishRequest]) -> AttachRequest {
+    AttachRequest { endpoints: networks.iter().map(|name| on(name)).collect(), ..bridged(ports) }
+}
+
+fn address6(attachment: &Attachment) -> Ipv6Addr {
+    attachment.endpoints[0].address6.unwrap()
+}
+
+#[test]
+fn networks_of_one_tenant_are_apart_but_for_published_ports() {
+    on_a_host(|_| async {
+        let networks = start("t0").await;
+        for name in ["one", "two"] {
+            networks.create(network(name, "default", &[])).await.unwrap();
+        }
+        let a = networks.attach(&on_all(&["one"], &[tcp(8080, 80)])).await.unwrap();
+        let b = networks.attach(&on_all(&["two"], &[])).await.unwrap();
+        let both = networks.attach(&on_all(&["two", "one"], &[])).await.unwrap();
+        assert_eq!(
+            both.endpoints.iter().map(|it| it.interface.as_str()).collect::<Vec<_>>(),
+            ["eth0", "eth1"]
+        );
+        serve_tcp(&a.netns, 80);
+        let gateway = a.endpoints[0].gateway.unwrap();
+        inside(&b.netns, || {
+            call_tcp(address(&a), 80).unwrap_err();
+            assert_eq!(call_tcp(HOST, 8080).unwrap(), gateway);
+            assert_eq!(call_tcp(gateway, 8080).unwrap(), gateway);
+        });
+        let there = both.endpoints[1].address.unwrap();
+        assert_eq!(inside(&both.netns, || call_tcp(address(&a), 80)).unwrap(), there);
+    });
+}
+
+#[test]
+fn a_dual_stack_network_speaks_both_versions_of_ip() {
+    on_a_host(|outside| async move {
+        run("ip addr add 2001:db8::1/64 dev up0 nodad");
+        inside(&outside.0, || run("ip addr add 2001:db8::2/64 dev out0 nodad"));
+        let [host, out]: [Ipv6Addr; 2] =
+            ["2001:db8::1", "2001:db8::2"].map(|ip| ip.parse().unwrap());
+        let networks = start("t0").await;
+        let made = networks.create(network("six", "default", &["10.9.0.0/24", "fd09::/64"])).await;
+        assert_eq!(made.unwrap().pools[1].gateway, Some("fd09::1".parse().unwrap()));
+        let ports = [tcp(8080, 80), udp(5353, 53)];
+        let a = networks.attach(&on_all(&["six"], &ports)).await.unwrap();
+        let b = networks.attach(&on_all(&["six"], &[])).await.unwrap();
+        let hosts: Vec<String> = a.ports.iter().map(|port| port.host_ip.to_string()).collect();
+        assert_eq!(hosts, ["0.0.0.0", "::", "0.0.0.0", "::"]);
+        serve_tcp(&a.netns, 80);
+        serve_tcp6(&a.netns, 80);
+        serve_tcp6(&outside.0, 81);
+        let gateway = "fd09::1".parse::<Ipv6Addr>().unwrap();
+        until("IPv6 is up", || inside(&b.netns, || call_tcp6(address6(&a), 80)).is_ok());
+        assert_eq!(inside(&b.netns, || call_tcp6(address6(&a), 80)).unwrap(), address6(&b));
+        assert_eq!(inside(&b.netns, || call_tcp6(out, 81)).unwrap(), host, "the way out");
+        assert_eq!(inside(&outside.0, || call_tcp6(host, 8080)).unwrap(), out, "from outside");
+        assert_eq!(inside(&outside.0, || call_tcp(HOST, 8080)).unwrap(), OUTSIDE);
+        assert_eq!(call_tcp6(host, 8080).unwrap(), host, "from the host by its address");
+        let loopback = call_tcp6(Ipv6Addr::LOCALHOST, 8080).unwrap_err();
+        assert_eq!(loopback.kind(), std::io::ErrorKind::ConnectionRefused);
+        for target in [host, gateway] {
+            assert_eq!(inside(&b.netns, || call_tcp6(target, 8080)).unwrap(), gateway, "a sibling");
+            assert_eq!(inside(&a.netns, || call_tcp6(target, 8080)).unwrap(), gateway, "itself");
+        }
+        inside(&outside.0, || {
+            run("ip route add fd09::/64 via 2001:db8::1");
+            call_tcp6(address6(&a), 80).unwrap_err();
+        });
+    });
+}
+
+#[test]
+fn tenants_share_no_path_of_ipv6_nor_a_gateways_address() {
+    on_a_host(|_| async {
+        let networks = start("t0").await;
+        networks.create(network("n", "red", &["10.9.0.0/24", "fd09::/64"])).await.unwrap();
+        networks.create(network("n", "blue", &["10.8.0.0/24", "fd08::/64"])).await.unwrap();
+        let on_n = |tenant: &str| AttachRequest { endpoints: vec![on("n")], ..of(tenant, &[]) };
+        let a = networks.attach(&on_n("red")).await.unwrap();
+        let b = networks.attach(&on_n("blue")).await.unwrap();
+        let again = networks.attach(&on_n("blue")).await.unwrap();
+        serve_tcp(&a.netns, 80);
+        serve_tcp6(&a.netns, 80);
+        serve_tcp6(&again.netns, 80);
+        let everywhere = (Ipv6Addr::UNSPECIFIED, 7);
+        let _host = (TcpListener::bind(everywhere).unwrap(), serve_tcp6_here(90));
+        until("IPv6 is up", || inside(&b.netns, || call_tcp6(address6(&again), 80)).is_ok());
+        inside(&b.netns, || {
+            call_tcp6(address6(&a), 80).unwrap_err();
+            call_tcp(address(&a), 80).unwrap_err();
+            call_tcp6("fd08::1".parse().unwrap(), 90).unwrap();
+            call_tcp6("fd09::1".parse().unwrap(), 90).unwrap_err();
+            run("ip -6 neigh flush all");
+            let multicast = "ping -6 -c1 -W1 ff02::1%eth0";
+            let said = std::process::Command::new("sh").args(["-c", multicast]).output().unwrap();
+            let said = String::from_utf8_lossy(&said.stdout).into_owned();
+            assert!(!said.contains(&link_local(&a)), "{said}");
+        });
+    });
+}
+
+fn link_local(attachment: &Attachment) -> String {
+    let [a, b, c, d, e, f] = attachment.endpoints[0].mac.0;
+    let halves = [
+        u16::from(a ^ 2) << 8 | u16::from(b),
+        u16::from(c) << 8 | 0xff,
+        0xfe00 | u16::from(d),
+        u16::from(e) << 8 | u16::from(f),
+    ];
+    Ipv6Addr::new(0xfe80, 0, 0, 0, halves[0], halves[1], halves[2], halves[3]).to_string()
+}
+
+#[test]
+fn an_internal_network_has_no_way_out_and_an_icy_one_none_within() {
+    on_a_host(|outside| async move {
+        let networks = start("t0").await;
+        let inner = Definition { internal: true, ..network("inner", "default", &[]) };
+        networks.create(inner).await.unwrap();
+        let icc = "com.docker.network.bridge.enable_icc";
+        let icy = with_option(network("icy", "default", &[]), icc, "false");
+        networks.create(icy).await.unwrap();
+        serve_tcp(&outside.0, 81);
+        let a = networks.attach(&on_all(&["inner"], &[tcp(8080, 80)])).await.unwrap();
+        assert_eq!((a.endpoints[0].gateway, a.ports.len()), (None, 0));
+        let b = networks.attach(&on_all(&["inner"], &[])).await.unwrap();
+        serve_tcp(&a.netns, 80);
+        inside(&b.netns, || {
+            call_tcp(address(&a), 80).unwrap();
+            let gateway = Ipv4Addr::from(u32::from(address(&a)) & !0xf | 1);
+            run(&format!("ip route add default via {gateway}"));
+            call_tcp(OUTSIDE, 81).unwrap_err();
+        });
+        let c = networks.attach(&on_all(&["icy"], &[tcp(8081, 80)])).await.unwrap();
+        let d = networks.attach(&on_all(&["icy"], &[])).await.unwrap();
+        serve_tcp(&c.netns, 80);
+        inside(&outside.0, || call_tcp(HOST, 8081)).unwrap();
+        inside(&d.netns, || {
+            call_tcp(OUTSIDE, 81).unwrap();
+            call_tcp(address(&c), 80).unwrap_err();
+            // Nor round by the gateway.
+            run(&format!("ip route add {} via {}", address(&c), d.endpoints[0].gateway.unwrap()));
+            call_tcp(address(&c), 80).unwrap_err();
+        });
+    });
+}
+
+#[test]
+fn ports_and_the_way_out_follow_the_networks_that_a_container_is_on() {
+    on_a_host(|outside| async move {
+        let networks = start("t0").await;
+        for (name, subnets) in
+            [("one", &["10.1.0.0/24"][..]), ("six", &["10.2.0.0/24", "fd02::/64"])]
+        {
+            networks.create(network(name, "default", subnets)).await.unwrap();
+        }
+        let any = PublishRequest { host_port: None, ..tcp(0, 80) };
+        let request = on_all(&["one"], &[tcp(8080, 80), any]);
+        let attachment = networks.attach(&request).await.unwrap();
+        let operator = TenantName::operator();
+        let netns = || attachment.netns.try_clone().unwrap();
+        serve_tcp(&attachment.netns, 80);
+        let connected = networks
+            .connect((request.container, &operator), on("six"), Vec::new(), netns())
+            .await
+            .unwrap();
+        assert_eq!(connected.endpoint.interface, "eth1");
+        let shown: Vec<String> =
+            connected.ports.iter().map(|it| format!("{} {}", it.host_ip, it.host_port)).collect();
+        assert_eq!(shown, ["0.0.0.0 8080", ":: 8080", "0.0.0.0 32768", ":: 32768"]);
+        let route = || inside(&attachment.netns, || run("ip route show default"));
+        assert_eq!(route(), "default via 10.2.0.1 dev eth1 \n");
+        assert!(run("nft list ruleset").contains("10.2.0.2 . 80"));
+        inside(&outside.0, || call_tcp(HOST, 8080)).unwrap();
+        let six = connected.endpoint.network_id;
+        let left = networks.disconnect(request.container, six, netns()).await.unwrap();
+        assert_eq!(left.len(), 2);
+        assert_eq!(route(), "default via 10.1.0.1 dev eth0 \n");
+        inside(&outside.0, || call_tcp(HOST, 8080)).unwrap();
+        networks.disconnect(request.container, six, netns()).await.unwrap_err();
+        let one = attachment.endpoints[0].network_id;
+        assert_eq!(networks.disconnect(request.container, one, netns()).await.unwrap(), []);
+        inside(&outside.0, || call_tcp(HOST, 8080)).unwrap_err();
+        let links = inside(&attachment.netns, || run("ip -o link"));
+        assert_eq!(links.lines().count(), 1, "{links}");
+        networks
+            .connect((request.container, &operator), on("one"), Vec::new(), netns())
+            .await
+            .unwrap();
+        inside(&outside.0, || call_tcp(HOST, 8080)).unwrap();
+    });
+}
+
+#[test]
+fn a_network_that_cannot_be_made_or_joined_leaves_nothing() {
+    on_a_host(|_| async {
+        let networks = start("t0").await;
+        let before = inventory();
+        let subnet = &["10.7.0.0/24"];
+        run("ip link add taken type bridge");
+        let name = "com.docker.network.bridge.name";
+        let taken = with_option(network("n", "default", subnet), name, "taken");
+        networks.create(taken).await.unwrap_err();
+        run("ip link del taken");
+        // The kernel refuses so short a packet's length for IPv6; it fails half way.
+        let mtu = "com.docker.network.driver.mtu";
+        let small = with_option(network("n", "default", &["fd07::/64"]), mtu, "1000");
+        networks.create(small).await.unwrap_err();
+        // An element that is there already: this fails at the very last step.
+        run("nft add element ip t0 gateways { 10.7.0.1 }");
+        let meddled = inventory();
+        networks.create(network("n", "default", subnet)).await.unwrap_err();
+        assert_eq!(inventory(), meddled);
+        run("nft delete element ip t0 gateways { 10.7.0.1 }");
+        assert_eq!(inventory(), before);
+        let made = networks.create(network("n", "default", subnet)).await.unwrap();
+        let there = inventory();
+        for (bad, subnets) in [("n", &["10.6.0.0/24"]), ("m", &["10.7.0.128/25"])] {
+            networks.create(network(bad, "default", subnets)).await.unwrap_err();
+        }
+        networks.create(network("n", "red", &["10.7.0.0/16"])).await.unwrap_err();
+        let wanted = EndpointRequest { ipv4: Some([10, 7, 0, 1].into()), ..on("n") };
+        let request =
+            AttachRequest { endpoints: vec![on("bridge"), wanted], ..bridged(&[tcp(80, 80)]) };
+        assert_eq!(
+            networks.attach(&request).await.unwrap_err().to_string(),
+            "Address already in use"
+        );
+        let request = on_all(&["n", "nope"], &[tcp(80, 80)]);
+        assert_eq!(
+            networks.attach(&request).await.unwrap_err().to_string(),
+            "network nope not found"
+        );
+        until("half-made interfaces are gone", || inventory() == there);
+        let foreign = AttachRequest { endpoints: vec![on("n")], ..of("red", &[]) };
+        assert_eq!(networks.attach(&foreign).await.unwrap_err().to_string(), "network n not found");
+        let attached = networks.attach(&on_all(&["n"], &[])).await.unwrap();
+        assert_eq!(attached.endpoints[0].address, Some([10, 7, 0, 2].into()));
+        assert!(matches!(networks.retire(made.id).await, Err(Error::Active { .. })));
+    });
+}
+
+#[test]
+fn networks_on_record_are_found_again_and_others_removed() {
+    on_a_host(|outside| async move {
+        let first = start("t0").await;
+        let kept =
+            first.create(network("kept", "default", &["10.7.0.0/24", "fd07::/64"])).await.unwrap();
+        let lost = first.create(network("lost", "default", &[])).await.unwrap();
+        let request = on_all(&["kept"], &[tcp(8080, 80)]);
+        let lives = first.attach(&request).await.unwrap();
+        serve_tcp(&lives.netns, 80);
+        let bridges = || run("ip -o link show type bridge").lines().count();
+        assert_eq!(bridges(), 3);
+        first.stop();
+        until("the first has let go of its port", || {
+            TcpListener::bind((Ipv4Addr::UNSPECIFIED, 8080)).is_ok()
+        });
+        // As after a restart of the host.
+        run(&format!("ip link del br-{}", lost.id.short()));
+        let again = Definition { name: "again".into(), id: NetworkId::of(random()), ..lost };
+        let second = Networks::start(config("t0"), &tokio_util::task::TaskTracker::new()).await;
+        let second = second.unwrap();
+        let running = Running {
+            container: request.container,
+            tenant: request.tenant.clone(),
+            endpoints: lives.endpoints.clone(),
+            wanted: request.ports.clone(),
+            ports: lives.ports.clone(),
+        };
+        second.readopt(vec![kept.clone(), again], vec![running]).await.unwrap();
+        assert_eq!(bridges(), 3);
+        inside(&outside.0, || call_tcp(HOST, 8080)).unwrap();
+        let next = second.attach(&on_all(&["kept", "again"], &[])).await.unwrap();
+        assert_eq!(address(&next), Ipv4Addr::new(10, 7, 0, 3));
+        assert!(matches!(second.retire(kept.id).await, Err(Error::Active { .. })));
+        second.stop();
+        drop((lives, next));
+        let third = start("t0").await;
+        assert_eq!(bridges(), 1);
+        third.remove_all().await.unwrap();
+    });
+}
+
+#[test]
+fn many_ports_of_one_container_are_one_transaction() {
+    on_a_host(|_| async {
+        let networks = start("t0").await;
+        networks.create(network("n", "default", &[])).await.unwrap();
+        let ports: Vec<PublishRequest> = (20_000..20_200).map(|port| tcp(port, 80)).collect();
+        let request = on_all(&["n"], &ports);
+        let begun = Instant::now();
+        let attachment = networks.attach(&request).await.unwrap();
+        println!("200 ports: {:?}", begun.elapsed());
+        assert_eq!(attachment.ports.len(), 200);
+        networks.detach(request.container).await.unwrap();
+        assert!(!run("nft list ruleset").contains("20000"));
     });
 }
 

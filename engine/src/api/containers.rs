@@ -290,7 +290,7 @@ async fn prune(State(shared): State<Shared>, params: Params) -> Answer {
 }
 
 /// A moment, or a time before now: `10m`, `1h30m`, `24h`.
-fn until(text: &str, now: i64) -> Answer<i64> {
+pub(super) fn until(text: &str, now: i64) -> Answer<i64> {
     if let Ok(ago) = text.parse::<jiff::SignedDuration>() {
         let ago = i64::try_from(ago.as_nanos()).unwrap_or(i64::MAX);
         return Ok(now.saturating_sub(ago));

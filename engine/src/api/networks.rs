@@ -1,13 +1,13 @@
-//! `GET /networks`, `GET /networks/{id}`; making networks is in `unbuilt.rs`.
+//! `/networks`.
 
 use super::{
     Shared,
-    error::{self, Answer, Failure},
-    extract::Params,
+    error::{self, Answer, invalid},
+    extract::{Json, Params},
     filters::Filters,
-    wire::network::Network,
+    wire::network::{ConnectBody, CreateBody, DisconnectBody, Network},
 };
-use crate::{error::Error, service::NetworkView};
+use crate::service::{NetworkView, Scope};
 use axum::{
     Router,
     extract::{Path, State},
@@ -15,7 +15,6 @@ use axum::{
 };
 use http::StatusCode;
 use serde_json::json;
-use std::collections::BTreeMap;
 
 const FILTERS: &[&str] = &["dangling", "driver", "id", "label", "name", "scope", "type"];
 
@@ -23,52 +22,88 @@ pub(super) fn routes() -> Router<Shared> {
     Router::new()
         .route("/networks", get(list))
         .route("/networks/", get(list))
+        .route("/networks/create", post(create))
         .route("/networks/prune", post(prune))
         .route("/networks/{id}", get(inspect).delete(remove))
-}
-
-/// Nanoseconds since 1970: the networks are as old as the engine.
-fn since(shared: &Shared) -> i64 {
-    i64::try_from(shared.scope.about().started.as_nanosecond()).unwrap_or(0)
+        .route("/networks/{id}/connect", post(connect))
+        .route("/networks/{id}/disconnect", post(disconnect))
 }
 
 async fn list(State(shared): State<Shared>, params: Params) -> Answer {
     let filters = Filters::of(&params, FILTERS)?;
-    let created = since(&shared);
+    let dangling = filters.flag("dangling")?;
+    if let Some(kind) = filters.values("type").find(|kind| !["builtin", "custom"].contains(kind)) {
+        return Err(invalid(format!("invalid filter: 'type'='{kind}'")));
+    }
     let networks = shared.scope.networks().await?;
-    let wanted = networks.into_iter().filter(|network| fits(&filters, network));
-    let networks: Vec<_> = wanted.map(|network| Network::of(network, created, false)).collect();
+    let wanted = networks.into_iter().filter(|it| fits(&shared.scope, &filters, dangling, it));
+    let networks: Vec<_> = wanted.map(|network| Network::of(network, false)).collect();
     Ok(error::json(StatusCode::OK, &networks))
 }
 
-fn fits(filters: &Filters, network: &NetworkView) -> bool {
+fn fits(scope: &Scope, filters: &Filters, dangling: Option<bool>, view: &NetworkView) -> bool {
+    let network = &view.network.definition;
+    let custom = !scope.is_predefined(network);
     filters.any("name", |wanted| network.name.contains(wanted))
         && filters.prefix("id", &network.id.to_string())
-        && filters.exact("driver", network.driver)
+        && filters.exact("driver", network.driver.name())
         && filters.exact("scope", "local")
-        && filters.exact("type", "builtin")
-        && !filters.values("dangling").any(|wanted| matches!(wanted, "1" | "true"))
-        && filters.labels("label", &BTreeMap::new())
+        && filters.exact("type", if custom { "custom" } else { "builtin" })
+        && dangling.is_none_or(|wanted| (custom && view.members.is_empty()) == wanted)
+        && filters.labels("label", &network.labels)
 }
 
 async fn inspect(State(shared): State<Shared>, Path(id): Path<String>) -> Answer {
-    let created = since(&shared);
     let network = shared.scope.network(&id).await?;
-    Ok(error::json(StatusCode::OK, &Network::of(network, created, true)))
+    Ok(error::json(StatusCode::OK, &Network::of(network, true)))
 }
 
-async fn remove(State(shared): State<Shared>, Path(id): Path<String>) -> Failure {
-    match shared.scope.network(&id).await {
-        Ok(network) => Failure(Error::Denied(format!(
-            "{} is a pre-defined network and cannot be removed",
-            network.name
-        ))),
-        Err(error) => Failure(error),
+async fn create(State(shared): State<Shared>, Json(body): Json<CreateBody>) -> Answer {
+    let made = shared.scope.create_network(body.into()).await?;
+    let answer = json!({ "Id": made.id.to_string(), "Warning": "" });
+    Ok(error::json(StatusCode::CREATED, &answer))
+}
+
+async fn remove(State(shared): State<Shared>, Path(id): Path<String>) -> Answer<StatusCode> {
+    shared.scope.remove_network(&id).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn connect(
+    State(shared): State<Shared>,
+    Path(id): Path<String>,
+    Json(body): Json<ConnectBody>,
+) -> Answer<StatusCode> {
+    let container = body.container;
+    if container.is_empty() {
+        return Err(invalid("invalid name or ID supplied: \"\""));
     }
+    let asked = body.endpoint_config.unwrap_or_default();
+    shared.scope.connect_network(&id, &container, asked).await?;
+    Ok(StatusCode::OK)
 }
 
-async fn prune(params: Params) -> Answer {
-    // There are none but the three that Docker never removes.
-    Filters::of(&params, &["label", "label!", "until"])?;
-    Ok(error::json(StatusCode::OK, &json!({ "NetworksDeleted": null })))
+async fn disconnect(
+    State(shared): State<Shared>,
+    Path(id): Path<String>,
+    Json(body): Json<DisconnectBody>,
+) -> Answer<StatusCode> {
+    shared.scope.disconnect_network(&id, &body.container, body.force).await?;
+    Ok(StatusCode::OK)
+}
+
+async fn prune(State(shared): State<Shared>, params: Params) -> Answer {
+    let filters = Filters::of(&params, &["label", "label!", "until"])?;
+    let now = crate::events::now();
+    let until = filters.values("until").map(|text| super::containers::until(text, now));
+    let until = until.collect::<Answer<Vec<_>>>()?;
+    let pruned = shared.scope.prune_networks(|network| {
+        filters.labels("label", &network.labels)
+            && !(filters.has("label!") && filters.labels("label!", &network.labels))
+            && until.iter().all(|until| network.created < *until)
+    });
+    let pruned = pruned.await?;
+    shared.scope.announce_pruned_networks();
+    let pruned = (!pruned.is_empty()).then_some(pruned);
+    Ok(error::json(StatusCode::OK, &json!({ "NetworksDeleted": pruned })))
 }

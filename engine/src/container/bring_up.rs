@@ -4,17 +4,14 @@
 //! A step that fails takes back the ones before it: `Prepared` and the
 //! supervisor by being dropped, the network and the guard by `take_down`.
 
-use super::{EndpointRecord, driver::Driver, state::Event};
+use super::{EndpointRecord, driver::Driver, networking, state::Event};
 use crate::{
     error::Error,
-    network::{AttachRequest, Attachment as Network, Endpoint, Mode},
+    network::{AttachRequest, Attachment as Network, Endpoint},
     runtime::{self, Job, NetworkNamespace, Prepared},
 };
 use std::sync::Arc;
 use tritium_probes::{Admission, Device, DeviceKind, DevicePolicy, Interface};
-
-/// The network that a container is on when nothing else was asked for.
-pub(super) const DEFAULT_NETWORK: &str = "bridge";
 
 impl Driver {
     /// Starts the container, whatever it did before.
@@ -24,6 +21,7 @@ impl Driver {
             Ok(running) => {
                 self.running = Some(running.clone());
                 self.running_seen.send_replace(Some(running));
+                self.announce_networks("connect");
                 self.tools.announce(&self.record, "start", &[]);
                 Ok(())
             }
@@ -49,7 +47,7 @@ impl Driver {
         // by `take_down`.
         let network = network?;
         let prepared = prepared?;
-        self.note_network(network.as_ref());
+        self.note_network(network.as_ref())?;
         let files = self.write_files().await?;
         self.admit(&prepared)?;
         let rootfs = self.tools.rootfs(&self.record)?;
@@ -85,6 +83,7 @@ impl Driver {
         if let Some(cgroup) = self.admitted.take() {
             self.report("cannot dismiss from the guard", self.tools.probes.guard().dismiss(cgroup));
         }
+        self.netns = None;
         let detached = self.tools.networks.detach(id).await;
         self.report("cannot leave the network", detached);
         self.tools.runtime.cleanup(id).await;
@@ -92,7 +91,7 @@ impl Driver {
     }
 
     /// What could not be undone now is swept away when the engine starts.
-    fn report<E: std::error::Error>(&self, what: &'static str, outcome: Result<(), E>) {
+    pub(super) fn report<E: std::error::Error>(&self, what: &'static str, outcome: Result<(), E>) {
         if let Err(error) = outcome {
             let error = crate::error::chain(&error);
             tracing::warn!(container = %self.record.id, error, "{what}");
@@ -100,37 +99,33 @@ impl Driver {
     }
 
     async fn connect(&self, joined: &Joined) -> Result<Option<Network>, Error> {
-        let mode = match joined.network {
-            JoinedNetwork::Own(mode) => mode,
+        match joined.network {
+            JoinedNetwork::Own => {}
             JoinedNetwork::Host | JoinedNetwork::Of(_) => return Ok(None),
-        };
+        }
         let record = &self.record;
-        let asked = record.endpoints.get(DEFAULT_NETWORK).map(|endpoint| &endpoint.asked);
-        let mac = asked
-            .map(|asked| asked.mac_address.as_str())
-            .filter(|mac| !mac.is_empty())
-            .or(record.config.mac_address.as_deref().filter(|mac| !mac.is_empty()))
-            .map(str::parse)
-            .transpose()
-            .map_err(|error| Error::Invalid(format!("invalid MAC address: {error}")))?;
         let request = AttachRequest {
             container: record.id,
             tenant: record.tenant.clone(),
-            mode,
-            mac,
+            endpoints: networking::wanted(record)?,
             ports: super::ports::publish(&record.config, &record.host)?,
-            address: None,
         };
-        Ok(Some(self.tools.networks.attach(&request).await?))
+        let attached = self.tools.networks.attach(&request).await;
+        attached.map(Some).map_err(|error| networking::while_starting(&record.name, error))
     }
 
-    fn note_network(&mut self, network: Option<&Network>) {
-        let Some(network) = network else { return };
+    fn note_network(&mut self, network: Option<&Network>) -> Result<(), Error> {
+        let Some(network) = network else { return Ok(()) };
         self.record.published.clone_from(&network.ports);
-        if let Some(endpoint) = &network.endpoint {
-            let record = self.record.endpoints.entry(DEFAULT_NETWORK.into()).or_default();
+        let netns = network.netns.try_clone();
+        self.netns =
+            Some(netns.map_err(|error| Error::internal("cannot copy a descriptor", error))?);
+        for endpoint in &network.endpoints {
+            let record = self.record.endpoints.entry(endpoint.network.clone()).or_default();
+            record.network_id = Some(endpoint.network_id);
             record.endpoint = Some(endpoint.clone());
         }
+        Ok(())
     }
 
     /// Tells the guard who is about to run in which control group.
@@ -142,7 +137,7 @@ impl Driver {
         self.admitted = Some(cgroup);
         for EndpointRecord { endpoint, .. } in self.record.endpoints.values() {
             if let Some(endpoint) = endpoint {
-                guard.bind(cgroup, &interface(endpoint)).map_err(refused)?;
+                self.claim(endpoint)?;
             }
         }
         self.watch_if_asked(cgroup);
@@ -173,15 +168,9 @@ impl Driver {
         let host = &self.record.host;
         let network = match host.network_mode.as_str() {
             "host" => JoinedNetwork::Host,
-            "none" => JoinedNetwork::Own(Mode::None),
             mode => match mode.strip_prefix("container:") {
                 Some(other) => JoinedNetwork::Of(self.pid_of(other, "network")?),
-                None if mode == DEFAULT_NETWORK => JoinedNetwork::Own(Mode::Bridge),
-                None => {
-                    return Err(Error::NotFound(format!(
-                        "failed to set up container networking: network {mode} not found"
-                    )));
-                }
+                None => JoinedNetwork::Own,
             },
         };
         let of = |mode: &str, what| {
@@ -211,7 +200,7 @@ struct Joined {
 
 #[derive(Clone, Copy)]
 enum JoinedNetwork {
-    Own(Mode),
+    Own,
     Host,
     Of(i32),
 }
@@ -221,7 +210,7 @@ impl Joined {
         match (self.network, network) {
             (JoinedNetwork::Of(pid), _) => NetworkNamespace::Of(pid),
             (_, Some(network)) => NetworkNamespace::Given(network.netns),
-            (JoinedNetwork::Host | JoinedNetwork::Own(_), None) => NetworkNamespace::Host,
+            (JoinedNetwork::Host | JoinedNetwork::Own, None) => NetworkNamespace::Host,
         }
     }
 }
@@ -232,7 +221,7 @@ pub fn interface(endpoint: &Endpoint) -> Interface {
     Interface {
         host_name: endpoint.host_interface.clone(),
         mac: endpoint.mac.0,
-        addresses: vec![endpoint.address.into()],
+        addresses: endpoint.addresses().collect(),
     }
 }
 

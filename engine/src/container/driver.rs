@@ -5,7 +5,7 @@
 //! overtake it.
 
 use super::{
-    AttachOptions, Attachment, EndpointRecord, Handle, Record, Snapshot, State, Update,
+    AttachOptions, Attachment, EndpointRecord, Handle, Joining, Record, Snapshot, State, Update,
     WaitOutcome, attach::Waiting, handle::Inner, restart::Backoff, state::Event, tools::Tools,
 };
 use crate::{
@@ -14,7 +14,7 @@ use crate::{
     runtime::{Exit, Running},
     signal,
 };
-use std::{sync::Arc, time::Duration};
+use std::{os::fd::OwnedFd, sync::Arc, time::Duration};
 use tokio::{
     sync::{broadcast, mpsc, oneshot, watch},
     time::{Instant, sleep_until},
@@ -36,6 +36,8 @@ pub(super) enum Request {
     Rename { name: String, done: Done<()> },
     Update { change: Box<Update>, done: Done<()> },
     Attach { options: AttachOptions, done: Done<Attachment> },
+    Join { joining: Box<Joining>, done: Done<()> },
+    Part { network: String, done: Done<()> },
 }
 
 /// Somebody waits for the container to end.
@@ -62,6 +64,8 @@ pub(super) struct Driver {
     pub(super) running_seen: watch::Sender<Option<Running>>,
     /// The probes hold one watch for the label `tritium.trace=syscalls`.
     pub(super) traced: Option<u64>,
+    /// Its network namespace, while it is on networks that we connect.
+    pub(super) netns: Option<OwnedFd>,
     /// Its control group, while the guard knows it.
     pub(super) admitted: Option<u64>,
     seen: watch::Sender<Arc<Snapshot>>,
@@ -101,6 +105,7 @@ pub fn adopt(record: Record, running: Option<Running>, tools: &Tools) -> Handle 
         exits,
         running_seen,
         traced: None,
+        netns: None,
         admitted: None,
         seen,
         requests,
@@ -118,8 +123,10 @@ impl Driver {
     async fn drive(mut self) {
         if let Some(running) = &self.running {
             let cgroup = running.cgroup_id();
+            let pid = running.pid();
             self.admitted = Some(cgroup);
             self.watch_if_asked(cgroup);
+            self.find_netns(pid);
         }
         let stopping = self.tools.stopping.clone();
         loop {
@@ -198,6 +205,14 @@ impl Driver {
             }
             Request::Attach { options, done } => {
                 let outcome = self.attach(options).await;
+                answer(done, outcome);
+            }
+            Request::Join { joining, done } => {
+                let outcome = self.join(*joining).await;
+                answer(done, outcome);
+            }
+            Request::Part { network, done } => {
+                let outcome = self.part_asked(&network).await;
                 answer(done, outcome);
             }
             Request::Remove { force, called, done } => {
@@ -382,6 +397,7 @@ impl Driver {
         };
         self.running = None;
         self.running_seen.send_replace(None);
+        self.announce_networks("disconnect");
         self.take_down().await;
         self.step(Event::Exited { code: exit.code, oom_killed: exit.oom_killed, at: exit.at });
         if exit.oom_killed {

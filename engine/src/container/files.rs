@@ -22,9 +22,10 @@ impl Driver {
         let hostname = format!("{}\n", self.record.config.hostname);
         let record = self.record.clone();
         let targets = files.clone();
+        let links = self.links()?;
         let written = tokio::task::spawn_blocking(move || -> Result<(), Error> {
             let texts = [
-                (&targets.hosts, hosts(&record)?),
+                (&targets.hosts, hosts(&record, &links)?),
                 (&targets.hostname, hostname),
                 (&targets.resolv_conf, resolv_conf(&record)?),
             ];
@@ -44,16 +45,19 @@ fn write(path: &Path, text: &str) -> io::Result<()> {
     File::create(path)?.write_all(text.as_bytes())
 }
 
-fn hosts(record: &Record) -> Result<String, Error> {
+fn hosts(record: &Record, links: &[(String, String)]) -> Result<String, Error> {
     let config = &record.config;
-    let endpoint = record.endpoints.values().find_map(|it: &EndpointRecord| it.endpoint.as_ref());
+    let mut endpoints: Vec<_> = record.endpoints.values().collect();
+    endpoints.sort_by_key(|it: &&EndpointRecord| !it.first);
+    let endpoints: Vec<_> = endpoints.into_iter().filter_map(|it| it.endpoint.as_ref()).collect();
+    let gateway = endpoints.iter().find_map(|endpoint| endpoint.gateway);
     let mut extra = Vec::new();
     for entry in record.host.extra_hosts.iter().flatten() {
         let (name, address) = entry
             .split_once(':')
             .ok_or_else(|| Error::Invalid(format!("bad format for add-host: \"{entry}\"")))?;
-        let address = match (address, endpoint) {
-            ("host-gateway", Some(endpoint)) => endpoint.gateway.to_string(),
+        let address = match (address, gateway) {
+            ("host-gateway", Some(gateway)) => gateway.to_string(),
             (address, _) => address.to_owned(),
         };
         extra.push((name.to_owned(), address));
@@ -62,8 +66,9 @@ fn hosts(record: &Record) -> Result<String, Error> {
         return read("/etc/hosts")
             .map_err(|error| Error::internal("cannot read /etc/hosts", error));
     }
-    let address = endpoint.map(|endpoint| endpoint.address);
-    Ok(files::hosts(&config.hostname, &config.domainname, address, &extra))
+    let addresses: Vec<IpAddr> = endpoints.iter().flat_map(|it| it.addresses()).collect();
+    extra.extend(links.iter().cloned());
+    Ok(files::hosts(&config.hostname, &config.domainname, &addresses, &extra))
 }
 
 fn resolv_conf(record: &Record) -> Result<String, Error> {

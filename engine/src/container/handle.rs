@@ -225,6 +225,16 @@ impl Handle {
         self.ask(|done| Request::Remove { force, called, done }).await
     }
 
+    /// Connects it to a network, now or when it starts.
+    pub(crate) async fn join(&self, joining: super::Joining) -> Result<(), Error> {
+        self.ask(|done| Request::Join { joining: Box::new(joining), done }).await
+    }
+
+    /// Takes it from a network.
+    pub(crate) async fn part(&self, network: String) -> Result<(), Error> {
+        self.ask(|done| Request::Part { network, done }).await
+    }
+
     /// The caller has taken the name.
     pub(crate) async fn rename(&self, name: String) -> Result<(), Error> {
         self.ask(|done| Request::Rename { name, done }).await

@@ -20,6 +20,7 @@ mod files;
 mod handle;
 mod input;
 mod logs;
+mod networking;
 pub mod ports;
 mod record;
 mod registry;
@@ -35,6 +36,7 @@ pub use exec::{ExecHandle, ExecRequest, ExecSnapshot, ExecStart};
 pub use handle::{
     AttachOptions, Attachment, Handle, Input, LogOptions, Output, Top, WaitCondition, WaitOutcome,
 };
+pub use networking::{Joining, link_parts};
 pub use record::{EndpointRecord, MountPoint, Record};
 pub use registry::Registry;
 pub use restart::wanted_at_start;

@@ -2,8 +2,8 @@
 
 use super::State;
 use crate::{
-    ids::{ContainerId, Digest, ImageId, TenantName},
-    network::{Endpoint, Published},
+    ids::{ContainerId, Digest, ImageId, NetworkId, TenantName},
+    network::{DEFAULT, Endpoint, Published},
     spec::{Config, EndpointSettings, HostConfig},
 };
 use serde::{Deserialize, Serialize};
@@ -43,6 +43,23 @@ impl Record {
     /// What is written now.
     pub const VERSION: u32 = 1;
 
+    /// By which names others find it on a network that users made; none on others.
+    #[must_use]
+    pub fn dns_names(&self, network: &str) -> Option<Vec<String>> {
+        if [DEFAULT, "host", "none"].contains(&network) {
+            return None;
+        }
+        let asked = &self.endpoints.get(network)?.asked;
+        let mut names = vec![self.name.clone()];
+        let more = asked.aliases.iter().flatten().cloned();
+        for name in more.chain([self.id.short(), self.config.hostname.clone()]) {
+            if !name.is_empty() && !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        Some(names)
+    }
+
     /// Its label asks for its system calls to be traced for its whole life.
     #[must_use]
     pub fn wants_trace(&self) -> bool {
@@ -56,6 +73,12 @@ impl Record {
 pub struct EndpointRecord {
     pub asked: EndpointSettings,
     pub endpoint: Option<Endpoint>,
+    /// The network, once the container has been on it.
+    #[serde(default)]
+    pub network_id: Option<NetworkId>,
+    /// The one that `--network` named: it is `eth0`.
+    #[serde(default)]
+    pub first: bool,
 }
 
 /// Something of the host's that the container sees; Docker's `MountPoint`.

@@ -26,21 +26,24 @@ impl Conntrack {
     /// Forgets UDP flows to these ports of the host, of which `addresses` are
     /// its own. Flows through the host to ports of others' are none of ours.
     pub(super) fn forget(&mut self, ports: &[u16], addresses: &[IpAddr]) -> io::Result<()> {
-        let all = ip(ConntrackMessage::Get(Vec::new()));
-        for found in self.0.ask(vec![(all, NLM_F_DUMP)], Ack::Each)? {
-            let Some(original) = flow_to(found, ports, addresses) else { continue };
-            let delete = ConntrackMessage::Delete(vec![ConntrackAttribute::CtaTupleOrig(original)]);
-            match self.0.ask(vec![(ip(delete), 0)], Ack::Each) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
+        for family in [NetfilterProtoFamily::IPv4, NetfilterProtoFamily::IPv6] {
+            let all = of(family, ConntrackMessage::Get(Vec::new()));
+            for found in self.0.ask(vec![(all, NLM_F_DUMP)], Ack::Each)? {
+                let Some(original) = flow_to(found, ports, addresses) else { continue };
+                let original = vec![ConntrackAttribute::CtaTupleOrig(original)];
+                let delete = of(family, ConntrackMessage::Delete(original));
+                match self.0.ask(vec![(delete, 0)], Ack::Each) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                    _ => {}
+                }
             }
         }
         Ok(())
     }
 }
 
-fn ip(message: ConntrackMessage) -> NetfilterMessage {
-    NetfilterMessage::new(NetfilterHeader::new(NetfilterProtoFamily::IPv4, 0, 0), message)
+fn of(family: NetfilterProtoFamily, message: ConntrackMessage) -> NetfilterMessage {
+    NetfilterMessage::new(NetfilterHeader::new(family, 0, 0), message)
 }
 
 /// The flow's original direction, if it goes to one of the ports.

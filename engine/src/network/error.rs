@@ -1,50 +1,84 @@
 //! How connecting a container can fail.
 
 use crate::error::Error as Outer;
-use ipnet::Ipv4Net;
-use std::{
-    io,
-    net::{IpAddr, Ipv4Addr},
-};
+use ipnet::IpNet;
+use std::{io, net::IpAddr};
 
 /// What went wrong, in Docker's words where Docker has words for it.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Another container has published it.
-    #[error("Bind for {ip}:{port} failed: port is already allocated")]
-    PortAllocated { ip: Ipv4Addr, port: u16 },
+    #[error("Bind for {}:{port} failed: port is already allocated", bracketed(ip))]
+    PortAllocated { ip: IpAddr, port: u16 },
     /// All of a range are taken, by containers or by the host.
     #[error("all ports are allocated")]
-    RangeTaken { ip: Ipv4Addr, first: u16, last: u16 },
+    RangeTaken { ip: IpAddr, first: u16, last: u16 },
     /// Something else on the host has it, or the host has no such address.
-    #[error("failed to bind host port for {ip}:{port}:{to}:{container_port}/{proto}: {why}")]
+    #[error(
+        "failed to bind host port for {}:{port}:{}:{container_port}/{proto}: {why}",
+        bracketed(ip),
+        bracketed(to)
+    )]
     Bind {
-        ip: Ipv4Addr,
+        ip: IpAddr,
         port: u16,
-        to: Ipv4Addr,
+        to: IpAddr,
         container_port: u16,
         proto: super::Proto,
         /// The kernel's reason, in lower case as Go prints it.
         why: String,
     },
-    /// Publishing on IPv6 is not built.
-    #[error("publishing ports on the IPv6 address {0} is not supported")]
-    Ipv6(IpAddr),
+    /// The container has no address of that version of IP.
+    #[error(
+        "cannot publish on {0}: the container has no IPv6 address, and nothing here copies \
+         between versions of IP"
+    )]
+    NoIpv6(IpAddr),
     /// Every address of the subnet is taken.
-    #[error("no available IPv4 addresses on this network's address pools: {network} ({id})")]
-    NoAddress { network: &'static str, id: crate::ids::NetworkId },
+    #[error(
+        "no available IPv{version} addresses on this network's address pools: {network} ({id})"
+    )]
+    NoAddress { version: u8, network: String, id: crate::ids::NetworkId },
     /// The address that was asked for is taken.
     #[error("Address already in use")]
-    AddressInUse(Ipv4Addr),
-    /// The address that was asked for is not in the subnet, or not a host's.
+    AddressInUse(IpAddr),
+    /// The address that was asked for is not in the subnet.
     #[error("invalid address {address}: It does not belong to any of this network's subnets")]
-    AddressOutside { address: Ipv4Addr, subnet: Ipv4Net },
+    AddressOutside { address: IpAddr },
+    /// There is no such network, or it is another tenant's.
+    #[error("network {0} not found")]
+    NoNetwork(String),
+    #[error("network {0} is ambiguous")]
+    Ambiguous(String),
+    #[error("network with name {0} already exists")]
+    NetworkExists(String),
+    /// A subnet that was asked for is somebody's already, perhaps the host's.
+    #[error("invalid pool request: Pool overlaps with other one on this address space")]
+    PoolOverlaps,
+    #[error("failed to allocate gateway ({0}): Address already in use")]
+    GatewayInUse(IpAddr),
+    #[error("failed to allocate secondary ip address ({name}:{address}): Address already in use")]
+    AuxiliaryInUse { name: String, address: IpAddr },
+    /// Containers are on it.
+    #[error("network {name} has active endpoints")]
+    Active { name: String, endpoints: Vec<(crate::ids::ContainerId, crate::ids::NetworkId)> },
+    /// Other networks are made of it.
+    #[error("configuration network \"{0}\" is in use")]
+    ConfigurationInUse(String),
+    /// An option of a network makes no sense.
+    #[error("{0}")]
+    Option(String),
+    /// Docker has it, we do not.
+    #[error("{0} is not built")]
+    Unbuilt(String),
+    #[error("container {container} is not connected to network {network}")]
+    NotConnected { container: crate::ids::ContainerId, network: String },
     /// The container is attached already.
     #[error("container {0} is attached to a network already")]
     Attached(crate::ids::ContainerId),
     /// The pool is used up, by us or by the host's own routes.
     #[error("no subnet of {0} is free")]
-    NoSubnet(Ipv4Net),
+    NoSubnet(IpNet),
     /// An interface of that name exists and is not this engine's.
     #[error("the interface {0} exists already and is not this engine's bridge")]
     ForeignInterface(String),
@@ -65,7 +99,7 @@ pub enum Error {
 
 impl Error {
     /// The host does not let us have `port`, which was to lead `to` a container.
-    pub(super) fn bind(port: &super::Published, to: Ipv4Addr, errno: nix::errno::Errno) -> Self {
+    pub(super) fn bind(port: &super::Published, to: IpAddr, errno: nix::errno::Errno) -> Self {
         Self::Bind {
             ip: port.host_ip,
             port: port.host_port,
@@ -82,21 +116,39 @@ impl Error {
     }
 }
 
+/// An address as it stands before a port.
+fn bracketed(ip: &IpAddr) -> String {
+    match ip {
+        IpAddr::V4(ip) => ip.to_string(),
+        IpAddr::V6(ip) => format!("[{ip}]"),
+    }
+}
+
 impl From<Error> for Outer {
     fn from(error: Error) -> Self {
         let text = error.to_string();
         match error {
-            Error::Ipv6(_) => Self::Unsupported(text),
-            Error::AddressOutside { .. } => Self::Invalid(text),
-            Error::AddressInUse(_) => Self::Denied(text),
-            Error::Attached(_) => Self::Conflict(text),
+            Error::Unbuilt(_) => Self::Unsupported(text),
+            Error::AddressOutside { .. }
+            | Error::Option(_)
+            | Error::Ambiguous(_)
+            | Error::NoIpv6(_) => Self::Invalid(text),
+            Error::AddressInUse(_)
+            | Error::PoolOverlaps
+            | Error::GatewayInUse(_)
+            | Error::AuxiliaryInUse { .. }
+            | Error::Active { .. }
+            | Error::ConfigurationInUse(_)
+            | Error::ForeignInterface(_)
+            | Error::NotConnected { .. } => Self::Denied(text),
+            Error::NoNetwork(_) => Self::NotFound(text),
+            Error::Attached(_) | Error::NetworkExists(_) => Self::Conflict(text),
             Error::Stopped => Self::Unavailable(text),
             Error::PortAllocated { .. }
             | Error::RangeTaken { .. }
             | Error::Bind { .. }
             | Error::NoAddress { .. }
             | Error::NoSubnet(_)
-            | Error::ForeignInterface(_)
             | Error::BridgeName(_)
             | Error::Kernel { .. } => Self::internal(text, error),
         }

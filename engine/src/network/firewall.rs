@@ -1,89 +1,116 @@
-//! The firewall's table: what it lets through, and what it translates.
+//! The firewall's tables: what they let through, and what they translate.
 //!
-//! One table of family `ip`, named after the engine's bridge, so two engines
-//! and everybody else's rules stay apart. Its rules never change; what changes
-//! are the elements of its sets, some in one transaction per container:
+//! One table of family `ip` and one of family `ip6`, both named after the
+//! engine's bridge, so two engines and everybody else's rules stay apart. Their
+//! rules never change; what changes are the elements of their sets, all of a
+//! container's in one transaction:
 //!
 //! | set | what is in it |
 //! |---|---|
-//! | `bridges`, `same` | every bridge; and paired with itself |
+//! | `bridges` | every bridge |
+//! | `same` | paired with itself, a bridge whose containers reach each other |
+//! | `masked` | bridges whose containers leave with the host's address |
+//! | `internal` | bridges that nothing passes on to or from |
 //! | `subnets` | every bridge's addresses |
+//! | `gateways` | every bridge's own addresses |
+//! | `reachable` | bridge . gateway, of one tenant's bridges each with each |
 //! | `published` | protocol . port → container's address . port, on any local address |
 //! | `published_at` | the same for one host address |
 //! | `before` | interfaces of a host that forwarded nothing until we came |
 //!
-//! Our table can only refuse: what another table drops stays dropped. Where
-//! dockerd has set the policy of `FORWARD` to drop, a rule in `DOCKER-USER`
-//! must accept our bridges.
+//! Our tables can only refuse: what another table drops stays dropped, so the
+//! host's own firewall is in force over published ports, too (they pass its
+//! chain of hook `forward`, as packets to the container). Where dockerd has set
+//! the policy of `FORWARD` to drop, a rule in `DOCKER-USER` must accept our bridges.
 
 use super::{
     Published,
     nft::{
-        ADDRESS, Base, Batch, INTERFACE, PORT, PROTOCOL, accept, dnat, drop_it, interface,
+        Base, Batch, End, Family, INTERFACE, PORT, PROTOCOL, accept, dnat, drop_it, interface,
         ip_address, is_established, is_in, is_loopback, masquerade, meta, port, to_this_host,
         value_of, was_dnated,
     },
 };
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use netlink_packet_netfilter::nftables::{Expressions, InetHookNumber, MetaKey};
-use std::net::Ipv4Addr;
-
-const SOURCE: u32 = 12;
-const DESTINATION: u32 = 16;
+use std::net::IpAddr;
 
 /// The name of the set of interfaces between which nothing was forwarded.
 pub(super) const BEFORE: &str = "before";
 
-/// The table as it is with no bridge and no port, in place of any that was.
-pub(super) fn ruleset(batch: &mut Batch) {
+/// The words of the register file that the name of an interface fills.
+const NAME: u32 = 4;
+
+/// The table of one family as it is with no bridge and no port, in place of
+/// any that was.
+pub(super) fn ruleset(batch: &mut Batch, family: Family) {
+    let batch = batch.family(family);
     batch.fresh_table();
-    let target = [ADDRESS, PORT];
-    batch.set("bridges", &[INTERFACE], None);
+    let (address, target) = (family.address(), [family.address(), PORT]);
+    for name in ["bridges", "masked", "internal", BEFORE] {
+        batch.set(name, &[INTERFACE], None);
+    }
     batch.set("same", &[INTERFACE, INTERFACE], None);
-    batch.ranges("subnets", ADDRESS);
+    batch.ranges("subnets", address);
+    batch.set("gateways", &[address], None);
+    batch.set("reachable", &[INTERFACE, address], None);
     batch.set("published", &[PROTOCOL, PORT], Some(&target));
-    batch.set("published_at", &[ADDRESS, PROTOCOL, PORT], Some(&target));
-    batch.set(BEFORE, &[INTERFACE], None);
+    batch.set("published_at", &[address, PROTOCOL, PORT], Some(&target));
     let hook = |kind, hook, priority| Base { kind, hook, priority };
     batch.chain("spoofed", hook("filter", InetHookNumber::PreRouting, -300));
     batch.chain("inward", hook("nat", InetHookNumber::PreRouting, -100));
     batch.chain("local", hook("nat", InetHookNumber::LocalOut, -100));
     batch.chain("through", hook("filter", InetHookNumber::Forward, 0));
     batch.chain("outward", hook("nat", InetHookNumber::PostRouting, 100));
-    // `route_localnet` on the bridges would let containers reach the host's
-    // loopback by sending to 127.0.0.1 through the gateway.
-    batch.rule(
-        "spoofed",
-        from_bridge().into_iter().chain(is_loopback(DESTINATION)).chain([drop_it()]),
-    );
+    spoofed(batch, family);
     for chain in ["inward", "local"] {
-        translate(batch, chain);
+        translate(batch, family, chain);
     }
     forward(batch);
-    let to_elsewhere = [meta(MetaKey::Oifname, 0), is_in("bridges", false), masquerade()];
-    batch.rule("outward", from_bridge().into_iter().chain(to_elsewhere));
-    // By way of a published port and back into the same bridge: the answer must
-    // come back this way too, so it must be asked from here. By address, since
-    // br_netfilter does not say here by which interface a packet came.
-    let from_subnet = [ip_address(SOURCE, 0), is_in("subnets", true)].into_iter();
-    batch.rule("outward", from_subnet.chain(to_bridge()).chain(was_dnated()).chain([masquerade()]));
-    let from_localhost = is_loopback(SOURCE).into_iter();
-    batch.rule("outward", from_localhost.chain(to_bridge()).chain([masquerade()]));
+    outward(batch, family);
 }
 
-fn translate(batch: &mut Batch, chain: &str) {
+fn spoofed(batch: &mut Batch, family: Family) {
+    // `route_localnet` on the bridges would let containers reach the host's
+    // loopback by sending to 127.0.0.1 through the gateway.
+    let to_loopback = is_loopback(family, End::Destination);
+    batch.rule("spoofed", from_bridge().into_iter().chain(to_loopback).chain([drop_it()]));
+    // Bridges' own addresses are the host's, which answers on any of them by
+    // any interface. A tenant reaches its own only.
+    let to_a_gateway = [ip_address(family, End::Destination, 0), is_in("gateways", true)];
+    let of_another = [
+        meta(MetaKey::Iifname, 0),
+        ip_address(family, End::Destination, NAME),
+        is_in("reachable", false),
+        drop_it(),
+    ];
+    batch.rule("spoofed", from_bridge().into_iter().chain(to_a_gateway).chain(of_another));
+}
+
+fn translate(batch: &mut Batch, family: Family, chain: &str) {
+    if family == Family::V6 && chain == "local" {
+        // The kernel takes no answer to ::1 from another interface (IPv6 has no
+        // `route_localnet`): so it is refused at once, and not after a minute.
+        batch.rule(chain, is_loopback(family, End::Destination).into_iter().chain([accept()]));
+    }
+    let words = family.words();
     let key = |nth| [meta(MetaKey::L4Proto, nth), port(nth + 1)];
-    let at = [ip_address(DESTINATION, 0)].into_iter().chain(key(1));
-    batch.rule(chain, at.chain([value_of("published_at", 4), dnat(4)]));
+    // The value stands behind the longer of both keys.
+    let value = words + 2;
+    let at = [ip_address(family, End::Destination, 0)].into_iter().chain(key(words));
+    batch.rule(chain, at.chain([value_of("published_at", value), dnat(family, value)]));
     let any = to_this_host().into_iter().chain(key(0));
-    batch.rule(chain, any.chain([value_of("published", 4), dnat(4)]));
+    batch.rule(chain, any.chain([value_of("published", value), dnat(family, value)]));
 }
 
 fn forward(batch: &mut Batch) {
     let chain = "through";
-    batch.rule(chain, is_established().into_iter().chain([accept()]));
     batch.rule(chain, within_one_bridge().into_iter().chain([accept()]));
-    batch.rule(chain, from_bridge().into_iter().chain(to_bridge()).chain([drop_it()]));
+    for end in [MetaKey::Iifname, MetaKey::Oifname] {
+        batch.rule(chain, [meta(end, 0), is_in("internal", true), drop_it()]);
+    }
+    batch.rule(chain, is_established().into_iter().chain([accept()]));
+    // A published port is everybody's, also other networks' and tenants'.
     batch.rule(chain, to_bridge().into_iter().chain(was_dnated()).chain([accept()]));
     batch.rule(chain, to_bridge().into_iter().chain([drop_it()]));
     let between = [
@@ -96,6 +123,20 @@ fn forward(batch: &mut Batch) {
     batch.rule(chain, between);
 }
 
+fn outward(batch: &mut Batch, family: Family) {
+    let masked = [meta(MetaKey::Iifname, 0), is_in("masked", true)];
+    let to_elsewhere = [meta(MetaKey::Oifname, 0), is_in("bridges", false), masquerade()];
+    batch.rule("outward", masked.into_iter().chain(to_elsewhere));
+    // From one container to another's published port, perhaps of the same
+    // bridge: the answer must come back this way too, so it must be asked from
+    // here. By address, since br_netfilter does not say here by which interface
+    // a packet came.
+    let from_subnet = [ip_address(family, End::Source, 0), is_in("subnets", true)].into_iter();
+    batch.rule("outward", from_subnet.chain(to_bridge()).chain(was_dnated()).chain([masquerade()]));
+    let from_localhost = is_loopback(family, End::Source).into_iter();
+    batch.rule("outward", from_localhost.chain(to_bridge()).chain([masquerade()]));
+}
+
 fn from_bridge() -> [Expressions; 2] {
     [meta(MetaKey::Iifname, 0), is_in("bridges", true)]
 }
@@ -105,33 +146,82 @@ fn to_bridge() -> [Expressions; 2] {
 }
 
 fn within_one_bridge() -> [Expressions; 3] {
-    [meta(MetaKey::Iifname, 0), meta(MetaKey::Oifname, 4), is_in("same", true)]
+    [meta(MetaKey::Iifname, 0), meta(MetaKey::Oifname, NAME), is_in("same", true)]
 }
 
-/// Lets a bridge take part.
-pub(super) fn add_bridge(batch: &mut Batch, name: &str, subnet: Ipv4Net) {
-    batch.add("bridges", interface(name), None);
-    batch.add("same", [interface(name), interface(name)].concat(), None);
-    let end = subnet.broadcast().to_bits().wrapping_add(1);
-    batch.add_range("subnets", subnet.network().octets().into(), end.to_be_bytes().into());
+/// A bridge as the firewall sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Wall {
+    pub(super) name: String,
+    pub(super) icc: bool,
+    pub(super) masquerade: bool,
+    pub(super) internal: bool,
+    /// The bridge's own address in each of its subnets.
+    pub(super) nets: Vec<IpNet>,
+}
+
+/// Lets a bridge take part, or not any more. `others` are the bridges of the
+/// same tenant that take part.
+pub(super) fn change_bridge(
+    batch: &mut Batch,
+    families: &[Family],
+    (wall, others): (&Wall, &[Wall]),
+    there: bool,
+) {
+    let name = interface(&wall.name);
+    for family in families {
+        let mut put = |set, key| batch.family(*family).put(set, key, there);
+        put("bridges", name.clone());
+        if wall.icc {
+            put("same", [name.clone(), name.clone()].concat());
+        }
+        if wall.internal {
+            put("internal", name.clone());
+        } else if wall.masquerade {
+            put("masked", name.clone());
+        }
+    }
+    for net in &wall.nets {
+        let family = Family::of(net.addr());
+        let batch = batch.family(family);
+        batch.put("gateways", octets(net.addr()), there);
+        let first = octets(net.network());
+        let end = following(&octets(net.broadcast()));
+        if there {
+            batch.add_range("subnets", first, end);
+        } else {
+            batch.remove_range("subnets", first, end);
+        }
+    }
+    let mut reach = |from: &Wall, to: &Wall| {
+        for net in &to.nets {
+            let key = [interface(&from.name), octets(net.addr())].concat();
+            batch.family(Family::of(net.addr())).put("reachable", key, there);
+        }
+    };
+    reach(wall, wall);
+    for other in others {
+        reach(wall, other);
+        reach(other, wall);
+    }
 }
 
 /// Forwards nothing between these interfaces, as it was before us.
-pub(super) fn add_before(batch: &mut Batch, name: Vec<u8>) {
-    batch.add(BEFORE, name, None);
+pub(super) fn add_before(batch: &mut Batch, family: Family, name: Vec<u8>) {
+    batch.family(family).add(BEFORE, name, None);
 }
 
 /// Leads a host's port to a container's.
-pub(super) fn publish(batch: &mut Batch, port: &Published, address: Ipv4Addr) {
+pub(super) fn publish(batch: &mut Batch, port: &Published, address: IpAddr) {
     let (map, key) = key_of(port);
-    let value = [address.octets(), padded(port.container_port)].concat();
-    batch.add(map, key, Some(value));
+    let value = [octets(address), padded(port.container_port).to_vec()].concat();
+    batch.family(Family::of(port.host_ip)).add(map, key, Some(value));
 }
 
 /// Takes that back.
 pub(super) fn unpublish(batch: &mut Batch, port: &Published) {
     let (map, key) = key_of(port);
-    batch.remove(map, key);
+    batch.family(Family::of(port.host_ip)).remove(map, key);
 }
 
 fn key_of(port: &Published) -> (&'static str, Vec<u8>) {
@@ -139,11 +229,42 @@ fn key_of(port: &Published) -> (&'static str, Vec<u8>) {
     if port.host_ip.is_unspecified() {
         ("published", key)
     } else {
-        ("published_at", [port.host_ip.octets().to_vec(), key].concat())
+        ("published_at", [octets(port.host_ip), key].concat())
     }
+}
+
+fn octets(address: IpAddr) -> Vec<u8> {
+    match address {
+        IpAddr::V4(ip) => ip.octets().into(),
+        IpAddr::V6(ip) => ip.octets().into(),
+    }
+}
+
+/// The number after this one; after the last, zero.
+fn following(number: &[u8]) -> Vec<u8> {
+    let mut number = number.to_vec();
+    for byte in number.iter_mut().rev() {
+        *byte = byte.wrapping_add(1);
+        if *byte != 0 {
+            break;
+        }
+    }
+    number
 }
 
 fn padded(port: u16) -> [u8; 4] {
     let [high, low] = port.to_be_bytes();
     [high, low, 0, 0]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_of_a_range_is_the_number_after_it() {
+        assert_eq!(following(&[10, 0, 0, 255]), [10, 0, 1, 0]);
+        assert_eq!(following(&[1, 255, 255, 255]), [2, 0, 0, 0]);
+        assert_eq!(following(&[255; 16]), [0; 16]);
+    }
 }

@@ -1,16 +1,21 @@
 //! Networks of containers: namespaces, bridges, addresses, published ports.
 //!
-//! Every tenant has one bridge of its own, so tenants share no Ethernet; to
-//! each of them it looks like Docker's network `bridge`. Everything is done by
-//! netlink from threads of its own: the *owner* (`owner.rs`) holds all state and does
-//! what must be done now, the *maker* (`namespace.rs`) makes namespaces ahead. A thread and not a task, since netlink answers
-//! before `sendto(2)` returns and `unshare(2)` is a property of a thread.
+//! Every network is a bridge of its own, and every network is one tenant's, so
+//! tenants share no Ethernet; each has a network `bridge` that nobody made.
+//! Everything is done by netlink from threads of its own: the *owner*
+//! (`owner/`) holds all state and does what must be done now, the *maker*
+//! (`namespace.rs`) makes namespaces ahead. A thread and not a task, since
+//! netlink answers before `sendto(2)` returns and `unshare(2)` is a property of
+//! a thread.
+//!
+//! Addresses are unique among all tenants: a packet's source alone says whose
+//! it is (the guard relies on it), and the host has one route to each.
 //!
 //! What must stay true:
 //! - A namespace is held by file descriptors only. When the engine and the
 //!   container are gone, so are the namespace and both ends of its veth.
 //! - An address is free again only when the interface that had it is gone.
-//! - The firewall's table says what `Owner::attached` says, in one transaction
+//! - The firewall's tables say what `Owner::attached` says, in one transaction
 //!   each; a request that fails leaves nothing behind.
 //! - A published port is also held by a bound socket, so that nobody else on
 //!   the host can take it.
@@ -18,16 +23,20 @@
 //!
 //! May be used by `service` and `container`; uses only the base.
 
-use crate::ids::{ContainerId, TenantName};
-use std::sync::{
-    Arc,
-    mpsc::{Sender, channel},
+use crate::ids::{ContainerId, NetworkId, TenantName};
+use std::{
+    os::fd::OwnedFd,
+    sync::{
+        Arc,
+        mpsc::{Sender, channel},
+    },
 };
 use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
 
 mod bridge;
 mod conntrack;
+mod definition;
 pub mod dns;
 mod error;
 pub mod files;
@@ -40,19 +49,26 @@ mod nft;
 mod owner;
 mod ports;
 mod types;
+mod ways;
 
+pub use definition::{AddressPool, BRIDGE_NAME, Definition, Driver};
 pub use error::Error;
 pub use types::{
-    AttachRequest, Attachment, BadMac, Counters, Endpoint, Mac, Mode, Network, NetworkConfig,
-    Proto, PublishRequest, Published,
+    AttachRequest, Attachment, BadMac, Connected, Counters, Endpoint, EndpointRequest, Mac,
+    Network, NetworkConfig, Proto, PublishRequest, Published,
 };
+
+/// The network that every tenant has without making it.
+pub const DEFAULT: &str = "bridge";
 
 /// What was running when the engine stopped, out of its record.
 #[derive(Debug, Clone)]
 pub struct Running {
     pub container: ContainerId,
     pub tenant: TenantName,
-    pub endpoint: Endpoint,
+    pub endpoints: Vec<Endpoint>,
+    /// What it wants published, and what is.
+    pub wanted: Vec<PublishRequest>,
     pub ports: Vec<Published>,
 }
 
@@ -62,6 +78,7 @@ pub struct Running {
 #[derive(Debug, Clone)]
 pub struct Networks {
     owner: Arc<Owner>,
+    names: bridge::Names,
 }
 
 /// The way to the owner's thread.
@@ -85,15 +102,23 @@ impl Networks {
     /// # Errors
     /// The kernel refuses (no root, no nf_tables), or no subnet is free.
     pub async fn start(config: NetworkConfig, tracker: &TaskTracker) -> Result<Self, Error> {
+        let names = bridge::Names::new(&config.bridge)?;
         let (sender, commands) = channel();
         let (ready, started) = oneshot::channel();
         owner::spawn(config, sender.clone(), commands, ready, tracker.token())?;
         started.await.map_err(|_| Error::Stopped)??;
-        Ok(Self { owner: Arc::new(Owner(sender)) })
+        Ok(Self { owner: Arc::new(Owner(sender)), names })
     }
 
-    /// Takes over what outlived the last engine: reserves its addresses, binds
-    /// its ports, makes the firewall's table say exactly that, and removes
+    /// The id of one of a tenant's networks that nobody made: `bridge`, `none`, `host`.
+    #[must_use]
+    pub fn id(&self, tenant: &TenantName, network: &str) -> NetworkId {
+        self.names.id(tenant, network)
+    }
+
+    /// Takes over what outlived the last engine: the networks on record,
+    /// made again where they are gone; reserves addresses of what runs, binds
+    /// its ports, makes the firewall's tables say exactly that, and removes
     /// interfaces of what is gone. Answers the ports that something else on the
     /// host took while no engine ran, which are no longer published.
     ///
@@ -101,9 +126,81 @@ impl Networks {
     /// The kernel refuses.
     pub async fn readopt(
         &self,
+        networks: Vec<Definition>,
         running: Vec<Running>,
     ) -> Result<Vec<(ContainerId, Published)>, Error> {
-        self.ask(|reply| owner::Command::Readopt { running, reply }).await?
+        let found = owner::Found { networks, running };
+        self.ask(|reply| owner::Command::Readopt { found, reply }).await?
+    }
+
+    /// Makes a network; answers it with the subnets and gateways that nobody
+    /// chose. The caller records it next, or removes it.
+    ///
+    /// # Errors
+    /// See [`Error`]; nothing is left behind then.
+    pub async fn create(&self, definition: Definition) -> Result<Definition, Error> {
+        let definition = Box::new(definition);
+        self.ask(|reply| owner::Command::Create { definition, reply }).await?
+    }
+
+    /// Begins to remove a network: nobody can join it any more. The caller
+    /// takes it off the record next and calls [`Networks::remove`] either way.
+    ///
+    /// # Errors
+    /// Containers are on it, or other networks are made of it.
+    pub async fn retire(&self, network: NetworkId) -> Result<(), Error> {
+        self.ask(|reply| owner::Command::Retire { network, reply }).await?
+    }
+
+    /// Removes a network, or if it could not be `removed` from the record, has
+    /// it back as it was.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub async fn remove(&self, network: NetworkId, removed: bool) -> Result<(), Error> {
+        self.ask(|reply| owner::Command::Remove { network, removed, reply }).await?
+    }
+
+    /// All networks of a tenant: `bridge` (made if it was not there yet),
+    /// `none`, `host`, then its own.
+    ///
+    /// # Errors
+    /// No subnet is free, or the kernel refuses.
+    pub async fn list(&self, tenant: &TenantName) -> Result<Vec<Network>, Error> {
+        let tenant = tenant.clone();
+        self.ask(|reply| owner::Command::List { tenant, reply }).await?
+    }
+
+    /// Connects a container that runs to one more network. `ports` is all that
+    /// it wants published: they follow its way out.
+    ///
+    /// # Errors
+    /// See [`Error`]; nothing has changed then.
+    pub async fn connect(
+        &self,
+        container: (ContainerId, &TenantName),
+        endpoint: EndpointRequest,
+        ports: Vec<PublishRequest>,
+        netns: OwnedFd,
+    ) -> Result<Connected, Error> {
+        let (container, tenant) = (container.0, container.1.clone());
+        let request = owner::ConnectRequest { container, tenant, endpoint, ports, netns };
+        self.ask(|reply| owner::Command::Connect { request, reply }).await?
+    }
+
+    /// Takes a container that runs from a network; answers the ports that are
+    /// published still. Its interface is gone when this returns.
+    ///
+    /// # Errors
+    /// It is not on it, or the kernel refuses.
+    pub async fn disconnect(
+        &self,
+        container: ContainerId,
+        network: NetworkId,
+        netns: OwnedFd,
+    ) -> Result<Vec<Published>, Error> {
+        let request = owner::DisconnectRequest { container, network, netns };
+        self.ask(|reply| owner::Command::Disconnect { request, reply }).await?
     }
 
     /// A namespace for a container, connected as asked.
@@ -125,21 +222,24 @@ impl Networks {
         self.ask(|reply| owner::Command::Detach { container, reply }).await?
     }
 
-    /// The network called `bridge` of a tenant, made if it was not there yet.
+    /// What a container has sent and received, by interface inside.
     ///
     /// # Errors
-    /// No subnet is free, or the kernel refuses.
-    pub async fn describe(&self, tenant: &TenantName) -> Result<Network, Error> {
-        let tenant = tenant.clone();
-        self.ask(|reply| owner::Command::Describe { tenant, reply }).await?
+    /// The kernel refuses.
+    pub async fn interfaces(
+        &self,
+        container: ContainerId,
+    ) -> Result<Vec<(String, Counters)>, Error> {
+        self.ask(|reply| owner::Command::Stats { container, reply }).await?
     }
 
-    /// What a container has sent and received; none if it has no interface.
+    /// The same in all; none if it has no interface.
     ///
     /// # Errors
     /// The kernel refuses.
     pub async fn stats(&self, container: ContainerId) -> Result<Option<Counters>, Error> {
-        self.ask(|reply| owner::Command::Stats { container, reply }).await?
+        let all = self.interfaces(container).await?;
+        Ok(all.into_iter().map(|(_, counters)| counters).reduce(Counters::plus))
     }
 
     /// Removes every bridge, interface and rule of this engine, and stops.

@@ -4,18 +4,25 @@
 //! loopback up, a netlink socket open inside, and for a bridge a veth whose
 //! host end is already a port of it.
 
-use super::{Error, conntrack::Conntrack, link::Rtnl, owner::Command};
-use crate::{error::chain, ids::TenantName};
+use super::{
+    Error, Mac, Published,
+    conntrack::Conntrack,
+    link::{Rtnl, VethPlan},
+    owner::Command,
+};
+use crate::{error::chain, ids::NetworkId};
+use ipnet::IpNet;
 use nix::sched::{CloneFlags, setns, unshare};
 use std::{
     fs::{self, File},
     io,
-    net::{IpAddr, Ipv4Addr},
-    os::fd::{AsFd, OwnedFd},
+    net::IpAddr,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     sync::mpsc::{Receiver, Sender},
     thread,
     time::{Duration, Instant},
 };
+use tokio::sync::oneshot;
 use tracing::warn;
 use tritium_probes::Guard;
 
@@ -37,6 +44,19 @@ pub(super) struct Veth {
     pub(super) index: u32,
     /// Name of the host's end.
     pub(super) host_interface: String,
+}
+
+/// An interface that a namespace is to get.
+#[derive(Debug)]
+pub(super) struct PlugPlan<'a> {
+    /// Index of the bridge.
+    pub(super) bridge: u32,
+    /// What it is called inside.
+    pub(super) inside: &'a str,
+    pub(super) mac: Mac,
+    pub(super) mtu: Option<u32>,
+    pub(super) isolated: bool,
+    pub(super) nets: &'a [IpNet],
 }
 
 /// Makes namespaces. Belongs to one thread, of which it changes the network
@@ -82,30 +102,96 @@ impl Maker {
     }
 
     fn plug(&mut self, inside: &mut Rtnl, netns: &OwnedFd, bridge: u32) -> io::Result<Veth> {
-        let [a, b, c, d, ..] = crate::ids::random();
-        let host_interface = format!("veth{a:02x}{b:02x}{c:02x}{:x}", d & 15);
-        self.host.add_veth(&host_interface, bridge, netns.as_fd())?;
+        let host_interface = veth_name();
+        let plan = VethPlan {
+            name: &host_interface,
+            inside: "eth0",
+            bridge,
+            mac: None,
+            mtu: None,
+            isolated: false,
+        };
+        self.host.add_veth(&plan, netns.as_fd())?;
         // Before anybody is in there who could send.
         self.guard.fence(&host_interface).map_err(io::Error::other)?;
         without_ipv6("eth0")?;
         let index = inside.find("eth0")?.ok_or(io::ErrorKind::NotFound)?.index;
         inside.set_up(index)?;
-        self.settle(&host_interface)?;
+        self.settle(&host_interface, bridge)?;
         Ok(Veth { index, host_interface })
     }
 
+    /// Does something in a namespace.
+    ///
+    /// # Panics
+    /// If this thread cannot come back: it must not go on in the wrong place.
+    pub(super) fn within<T>(
+        &mut self,
+        netns: BorrowedFd<'_>,
+        work: impl FnOnce(&mut Self, &mut Rtnl) -> io::Result<T>,
+    ) -> io::Result<T> {
+        setns(netns, CloneFlags::CLONE_NEWNET)?;
+        let done = Rtnl::open().and_then(|mut inside| work(self, &mut inside));
+        setns(&self.home, CloneFlags::CLONE_NEWNET)
+            .expect("we came from this namespace and hold it open");
+        done
+    }
+
+    /// Gives a namespace one more interface, ready to use but for a way out;
+    /// answers the name of the host's end. On an error there is nothing of it.
+    pub(super) fn plug_in(
+        &mut self,
+        netns: BorrowedFd<'_>,
+        plan: &PlugPlan<'_>,
+    ) -> io::Result<String> {
+        let host_interface = veth_name();
+        let veth = VethPlan {
+            name: &host_interface,
+            inside: plan.inside,
+            bridge: plan.bridge,
+            mac: Some(plan.mac),
+            mtu: plan.mtu,
+            isolated: plan.isolated,
+        };
+        let plugged = self.within(netns, |maker, inside| {
+            maker.host.add_veth(&veth, netns)?;
+            // Before anything can come out of it.
+            maker.guard.fence(&host_interface).map_err(io::Error::other)?;
+            if plan.nets.iter().any(|net| net.addr().is_ipv6()) {
+                with_ipv6(plan.inside)?;
+            } else {
+                without_ipv6(plan.inside)?;
+            }
+            let index = inside.find(plan.inside)?.ok_or(io::ErrorKind::NotFound)?.index;
+            inside.add_addresses(index, plan.nets)?;
+            inside.set_up(index)?;
+            maker.settle(&host_interface, plan.bridge)
+        });
+        match plugged {
+            Ok(()) => Ok(host_interface),
+            Err(error) => {
+                // Perhaps it was never made; what matters is why.
+                drop(self.host.delete(&host_interface));
+                Err(error)
+            }
+        }
+    }
+
     /// Waits until the bridge has noticed that the other end is up, or the
-    /// container's first packets would be lost. Looking makes it notice, since
+    /// container's first packets would be lost; and, on its first port, that it
+    /// has itself come up, or the host's first packets would be. Looking makes it notice, since
     /// Linux 6.8 (`linkwatch_sync_dev` in net/core/link_watch.c); before, it
     /// does by itself after milliseconds, at most a second.
-    fn settle(&mut self, host_interface: &str) -> io::Result<()> {
+    fn settle(&mut self, host_interface: &str, bridge: u32) -> io::Result<()> {
         let end = Instant::now() + Duration::from_millis(1200);
-        while !self.host.find(host_interface)?.ok_or(io::ErrorKind::NotFound)?.is_forwarding
-            && Instant::now() < end
-        {
+        loop {
+            let port = self.host.find(host_interface)?.ok_or(io::ErrorKind::NotFound)?;
+            let bridge = self.host.at(bridge)?.ok_or(io::ErrorKind::NotFound)?;
+            if (port.is_forwarding && bridge.is_up) || Instant::now() >= end {
+                return Ok(());
+            }
             thread::sleep(Duration::from_millis(1));
         }
-        Ok(())
     }
 
     /// Removes the host's end of a veth, and with it the other end.
@@ -118,10 +204,23 @@ impl Maker {
     fn forget(&mut self, ports: &[u16]) -> Result<(), Error> {
         let refused = |error| Error::kernel("forget UDP flows", error);
         let addresses = self.host.addresses().map_err(refused)?;
-        let addresses: Vec<IpAddr> =
-            addresses.into_iter().map(|(_, net)| net.addr().into()).collect();
+        let addresses: Vec<IpAddr> = addresses.into_iter().map(|(_, net)| net.addr()).collect();
         self.conntrack.forget(ports, &addresses).map_err(refused)
     }
+}
+
+fn veth_name() -> String {
+    let [a, b, c, d, ..] = crate::ids::random();
+    format!("veth{a:02x}{b:02x}{c:02x}{:x}", d & 15)
+}
+
+/// With the addresses that we give it only, and without waiting whether others
+/// have them.
+pub(super) fn with_ipv6(interface: &str) -> io::Result<()> {
+    for (name, value) in [("disable_ipv6", "0"), ("accept_ra", "0"), ("accept_dad", "0")] {
+        set_sysctl(&format!("net/ipv6/conf/{interface}/{name}"), value)?;
+    }
+    Ok(())
 }
 
 /// An interface without an IPv6 address has no IPv6 at all, as in Docker.
@@ -152,8 +251,8 @@ fn own_namespace() -> io::Result<OwnedFd> {
 /// What the maker's thread is asked to do.
 #[derive(Debug)]
 pub(super) enum Order {
-    /// One more namespace: bare, or for a tenant's bridge of this index.
-    Make(Option<(TenantName, u32)>),
+    /// One more namespace: bare, or for a network whose bridge has this index.
+    Make(Option<(NetworkId, u32)>),
     /// Take an interface away, then say so.
     Unplug(Unplugged),
     /// Forget UDP flows to these ports of the host.
@@ -163,9 +262,18 @@ pub(super) enum Order {
 /// An interface that is gone (or never will be).
 #[derive(Debug)]
 pub(super) struct Unplugged {
-    pub(super) tenant: TenantName,
-    pub(super) address: Ipv4Addr,
+    pub(super) network: Option<NetworkId>,
+    pub(super) addresses: Vec<IpAddr>,
     pub(super) host_interface: String,
+    /// Whoever waits for it.
+    pub(super) waiting: Option<Waiting>,
+}
+
+/// Who waits until an interface has gone, and what is to be told then.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    pub(super) reply: oneshot::Sender<Result<Vec<Published>, Error>>,
+    pub(super) ports: Vec<Published>,
 }
 
 /// Carries orders out until the owner is gone.
@@ -173,8 +281,8 @@ pub(super) fn work(mut maker: Maker, orders: &Receiver<Order>, owner: &Sender<Co
     for order in orders {
         let report = match order {
             Order::Make(place) => {
-                let made = maker.make(place.as_ref().map(|(_, bridge)| *bridge));
-                Command::Made { place: place.map(|(tenant, _)| tenant), made }
+                let made = maker.make(place.map(|(_, bridge)| bridge));
+                Command::Made { place: place.map(|(network, _)| network), made }
             }
             Order::Unplug(what) => {
                 let gone = maker.unplug(&what.host_interface);

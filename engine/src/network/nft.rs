@@ -19,7 +19,7 @@ use netlink_packet_netfilter::{
     none::ControlMessage,
 };
 use netlink_sys::protocols::NETLINK_NETFILTER;
-use std::io;
+use std::{io, net::IpAddr};
 
 /// `NFNL_SUBSYS_NFTABLES`: whom a batch is for.
 const SUBSYSTEM: u16 = 10;
@@ -34,10 +34,56 @@ pub(super) struct Field {
     length: u32,
 }
 
-pub(super) const ADDRESS: Field = Field { datatype: 7, length: 4 };
+const IPV4_ADDRESS: Field = Field { datatype: 7, length: 4 };
+const IPV6_ADDRESS: Field = Field { datatype: 8, length: 16 };
 pub(super) const PROTOCOL: Field = Field { datatype: 12, length: 4 };
 pub(super) const PORT: Field = Field { datatype: 13, length: 4 };
 pub(super) const INTERFACE: Field = Field { datatype: 41, length: 16 };
+
+/// A version of IP; each has a table of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Family {
+    V4,
+    V6,
+}
+
+impl Family {
+    pub(super) fn of(address: IpAddr) -> Self {
+        if address.is_ipv4() { Self::V4 } else { Self::V6 }
+    }
+
+    pub(super) fn address(self) -> Field {
+        match self {
+            Self::V4 => IPV4_ADDRESS,
+            Self::V6 => IPV6_ADDRESS,
+        }
+    }
+
+    /// How many words of the register file an address fills.
+    pub(super) fn words(self) -> u32 {
+        self.address().length / 4
+    }
+
+    /// The length of an address, in bytes.
+    fn length(self) -> u32 {
+        self.address().length
+    }
+
+    fn netfilter(self) -> NetfilterProtoFamily {
+        match self {
+            Self::V4 => NetfilterProtoFamily::IPv4,
+            Self::V6 => NetfilterProtoFamily::IPv6,
+        }
+    }
+
+    /// `NFPROTO_IPV4`, `NFPROTO_IPV6`.
+    fn number(self) -> u32 {
+        match self {
+            Self::V4 => 2,
+            Self::V6 => 10,
+        }
+    }
+}
 
 fn datatype(fields: &[Field]) -> u32 {
     fields.iter().fold(0, |all, field| (all << 6) | field.datatype)
@@ -62,17 +108,28 @@ pub(super) struct Base {
     pub(super) priority: i32,
 }
 
-/// Changes to one table of family `ip`, carried out all or none.
+/// Changes to the tables of one name, of both families, carried out all or none.
 #[derive(Debug)]
 pub(super) struct Batch {
     table: String,
+    family: Family,
     sets: u32,
-    changes: Vec<(Message, u16)>,
+    changes: Vec<(Family, Message, u16)>,
 }
 
 impl Batch {
     pub(super) fn new(table: &str) -> Self {
-        Self { table: table.into(), sets: 0, changes: Vec::new() }
+        Self { table: table.into(), family: Family::V4, sets: 0, changes: Vec::new() }
+    }
+
+    /// What follows is for this family's table.
+    pub(super) fn family(&mut self, family: Family) -> &mut Self {
+        self.family = family;
+        self
+    }
+
+    fn change(&mut self, message: Message, flags: u16) {
+        self.changes.push((self.family, message, flags));
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -94,12 +151,12 @@ impl Batch {
 
     fn table_if_missing(&mut self) {
         let attributes = vec![TableAttribute::Name(self.table.clone())];
-        self.changes.push((Message::NewTable(TableMessage { attributes }), NLM_F_CREATE));
+        self.change(Message::NewTable(TableMessage { attributes }), NLM_F_CREATE);
     }
 
     fn delete_table(&mut self) {
         let attributes = vec![TableAttribute::Name(self.table.clone())];
-        self.changes.push((Message::DeleteTable(TableMessage { attributes }), 0));
+        self.change(Message::DeleteTable(TableMessage { attributes }), 0);
     }
 
     /// A set of ranges of a field: see [`Batch::add_range`].
@@ -127,7 +184,7 @@ impl Batch {
             attributes.push(SetAttribute::DataLen(length(value)));
         }
         attributes.push(SetAttribute::Flags(flags));
-        self.changes.push((Message::NewSet(SetMessage { attributes }), CREATE));
+        self.change(Message::NewSet(SetMessage { attributes }), CREATE);
     }
 
     pub(super) fn chain(&mut self, name: &str, base: Base) {
@@ -141,7 +198,7 @@ impl Batch {
             ]),
             ChainAttribute::Policy(ACCEPT),
         ];
-        self.changes.push((Message::NewChain(ChainMessage { attributes }), CREATE));
+        self.change(Message::NewChain(ChainMessage { attributes }), CREATE);
     }
 
     /// A rule after the chain's others.
@@ -153,7 +210,7 @@ impl Batch {
             RuleAttribute::Expressions(expressions),
         ];
         let append = NLM_F_CREATE | NLM_F_APPEND;
-        self.changes.push((Message::NewRule(RuleMessage { attributes }), append));
+        self.change(Message::NewRule(RuleMessage { attributes }), append);
     }
 
     /// An element that the set must not have yet.
@@ -161,26 +218,31 @@ impl Batch {
         let mut element = vec![SetElementAttribute::Key(DataAttribute::Value(key))];
         element.extend(value.map(|value| SetElementAttribute::Data(DataAttribute::Value(value))));
         let message = self.elements(set, vec![ListAttribute::Element(element)]);
-        self.changes.push((Message::NewSetElement(message), CREATE));
+        self.change(Message::NewSetElement(message), CREATE);
+    }
+
+    /// An element that the set must not have yet; or takes it out again.
+    pub(super) fn put(&mut self, set: &str, key: Vec<u8>, there: bool) {
+        if there { self.add(set, key, None) } else { self.remove(set, key) }
     }
 
     /// All keys from `first` on and before `end`.
     pub(super) fn add_range(&mut self, set: &str, first: Vec<u8>, end: Vec<u8>) {
-        let start = vec![SetElementAttribute::Key(DataAttribute::Value(first))];
-        let end = vec![
-            SetElementAttribute::Key(DataAttribute::Value(end)),
-            SetElementAttribute::Flags(SetElementFlags::IntervalEnd),
-        ];
-        let both = [start, end].map(ListAttribute::Element).into();
-        let message = self.elements(set, both);
-        self.changes.push((Message::NewSetElement(message), CREATE));
+        let message = self.elements(set, range(first, end));
+        self.change(Message::NewSetElement(message), CREATE);
+    }
+
+    /// Takes out a range that the set must have.
+    pub(super) fn remove_range(&mut self, set: &str, first: Vec<u8>, end: Vec<u8>) {
+        let message = self.elements(set, range(first, end));
+        self.change(Message::DeleteSetElement(message), 0);
     }
 
     /// Takes out an element that the set must have.
     pub(super) fn remove(&mut self, set: &str, key: Vec<u8>) {
         let element = vec![SetElementAttribute::Key(DataAttribute::Value(key))];
         let message = self.elements(set, vec![ListAttribute::Element(element)]);
-        self.changes.push((Message::DeleteSetElement(message), 0));
+        self.change(Message::DeleteSetElement(message), 0);
     }
 
     fn elements(
@@ -197,6 +259,15 @@ impl Batch {
     }
 }
 
+fn range(first: Vec<u8>, end: Vec<u8>) -> Vec<ListAttribute<SetElementAttribute>> {
+    let start = vec![SetElementAttribute::Key(DataAttribute::Value(first))];
+    let end = vec![
+        SetElementAttribute::Key(DataAttribute::Value(end)),
+        SetElementAttribute::Flags(SetElementFlags::IntervalEnd),
+    ];
+    [start, end].map(ListAttribute::Element).into()
+}
+
 /// A conversation with nf_tables in one namespace.
 #[derive(Debug)]
 pub(super) struct Nft(Conversation);
@@ -211,15 +282,21 @@ impl Nft {
     pub(super) fn commit(&mut self, batch: Batch) -> io::Result<()> {
         let begin = control(ControlMessage::BatchBegin);
         let end = control(ControlMessage::BatchEnd);
-        let changes = batch.changes.into_iter().map(|(change, flags)| (ip(change), flags));
+        let changes = batch.changes.into_iter();
+        let changes = changes.map(|(family, change, flags)| (of(family, change), flags));
         let all = [(begin, 0)].into_iter().chain(changes).chain([(end, 0)]).collect();
         self.0.ask(all, Ack::Batch).map(drop)
     }
 
     /// The keys of a set; none when there is no such set or table.
-    pub(super) fn keys(&mut self, table: &str, set: &str) -> io::Result<Vec<Vec<u8>>> {
+    pub(super) fn keys(
+        &mut self,
+        family: Family,
+        table: &str,
+        set: &str,
+    ) -> io::Result<Vec<Vec<u8>>> {
         let question = Message::GetSetElement(Batch::new(table).elements(set, Vec::new()));
-        let answer = match self.0.ask(vec![(ip(question), NLM_F_DUMP)], Ack::Each) {
+        let answer = match self.0.ask(vec![(of(family, question), NLM_F_DUMP)], Ack::Each) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
             answer => answer?,
         };
@@ -250,8 +327,8 @@ fn key_of(attribute: SetElementAttribute) -> Option<Vec<u8>> {
     }
 }
 
-fn ip(message: Message) -> NetfilterMessage {
-    NetfilterMessage::new(NetfilterHeader::new(NetfilterProtoFamily::IPv4, 0, 0), message)
+fn of(family: Family, message: Message) -> NetfilterMessage {
+    NetfilterMessage::new(NetfilterHeader::new(family.netfilter(), 0, 0), message)
 }
 
 fn control(message: ControlMessage) -> NetfilterMessage {
@@ -280,9 +357,22 @@ pub(super) fn meta(key: MetaKey, nth: u32) -> Expressions {
     Expressions::Meta(vec![Meta::Key(key), Meta::DestinationRegister(word(nth))])
 }
 
-/// Loads the source (offset 12) or destination (16) address.
-pub(super) fn ip_address(offset: u32, nth: u32) -> Expressions {
-    payload(1, offset, 4, nth)
+/// Which of a packet's two addresses.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum End {
+    Source,
+    Destination,
+}
+
+/// Loads an address, which fills as many words as [`Family::words`] says.
+pub(super) fn ip_address(family: Family, end: End, nth: u32) -> Expressions {
+    let offset = match (family, end) {
+        (Family::V4, End::Source) => 12,
+        (Family::V4, End::Destination) => 16,
+        (Family::V6, End::Source) => 8,
+        (Family::V6, End::Destination) => 24,
+    };
+    payload(1, offset, family.length(), nth)
 }
 
 /// Loads the destination port.
@@ -339,9 +429,17 @@ fn ct_has(key: u32, bits: u32) -> [Expressions; 3] {
     [ct, masked(bits.to_ne_bytes()), compare(Operator::NotEqual, [0; 4])]
 }
 
-/// Goes on only if the address at `offset` is of 127.0.0.0/8.
-pub(super) fn is_loopback(offset: u32) -> [Expressions; 3] {
-    [ip_address(offset, 0), masked([255, 0, 0, 0]), compare(Operator::Equal, [127, 0, 0, 0])]
+/// Goes on only if the address is of 127.0.0.0/8, or is ::1.
+pub(super) fn is_loopback(family: Family, end: End) -> Vec<Expressions> {
+    let address = ip_address(family, end, 0);
+    match family {
+        Family::V4 => {
+            vec![address, masked([255, 0, 0, 0]), compare(Operator::Equal, [127, 0, 0, 0])]
+        }
+        Family::V6 => {
+            vec![address, compare(Operator::Equal, std::net::Ipv6Addr::LOCALHOST.octets())]
+        }
+    }
 }
 
 fn masked(mask: [u8; 4]) -> Expressions {
@@ -354,7 +452,7 @@ fn masked(mask: [u8; 4]) -> Expressions {
     ])
 }
 
-fn compare(operator: Operator, with: [u8; 4]) -> Expressions {
+fn compare<const N: usize>(operator: Operator, with: [u8; N]) -> Expressions {
     Expressions::Cmp(vec![
         Cmp::SourceRegister(word(0)),
         Cmp::Op(operator),
@@ -362,10 +460,11 @@ fn compare(operator: Operator, with: [u8; 4]) -> Expressions {
     ])
 }
 
-/// To the address in the nth word and the port in the next.
-pub(super) fn dnat(nth: u32) -> Expressions {
-    let (address, port) = (word(nth).into(), word(nth + 1).into());
-    other("nat", vec![attribute(1, 1), attribute(2, 2), attribute(3, address), attribute(5, port)])
+/// To the address in the nth word (and its next) and the port after that.
+pub(super) fn dnat(family: Family, nth: u32) -> Expressions {
+    let (address, port) = (word(nth).into(), word(nth + family.words()).into());
+    let (to_destination, family) = (attribute(1, 1), attribute(2, family.number()));
+    other("nat", vec![to_destination, family, attribute(3, address), attribute(5, port)])
 }
 
 /// From the address of the interface it leaves by.

@@ -8,21 +8,24 @@ use super::{Error, Proto, PublishRequest, Published};
 use nix::{
     errno::Errno,
     sys::socket::{
-        AddressFamily, SockFlag, SockType, SockaddrIn, bind, setsockopt, socket, sockopt::ReuseAddr,
+        AddressFamily, SockFlag, SockType, SockaddrIn, SockaddrIn6, bind, setsockopt, socket,
+        sockopt::{Ipv6V6Only, ReuseAddr},
     },
 };
 use std::{
     collections::HashMap,
-    net::{IpAddr, Ipv4Addr, SocketAddrV4},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     ops::RangeInclusive,
     os::fd::{AsRawFd, OwnedFd},
+    sync::Arc,
 };
 
 /// Published ports of one container, with the sockets that hold them.
 #[derive(Debug, Default)]
 pub(super) struct Held {
     pub(super) ports: Vec<Published>,
-    sockets: Vec<OwnedFd>,
+    /// Shared while one set of ports takes the place of another.
+    sockets: Vec<Arc<OwnedFd>>,
 }
 
 /// Who else has published something, and where the last search ended.
@@ -30,7 +33,7 @@ pub(super) struct Held {
 pub(super) struct Ports {
     /// The kernel's `ip_local_port_range`.
     ephemeral: RangeInclusive<u16>,
-    next: HashMap<(Proto, Ipv4Addr), u16>,
+    next: HashMap<(Proto, Vec<IpAddr>), u16>,
 }
 
 impl Ports {
@@ -38,78 +41,151 @@ impl Ports {
         Self { ephemeral, next: HashMap::new() }
     }
 
-    /// Holds all that is asked, or nothing.
+    /// Holds all that is asked, or nothing: what is held already goes on.
     ///
     /// # Errors
-    /// A port is taken by a container or by the host.
+    /// A port is taken by a container or by the host. Then nothing has changed.
     pub(super) fn hold(
         &mut self,
         requests: &[PublishRequest],
-        to: Ipv4Addr,
+        to: Target,
         taken: &[Published],
+        held: &Held,
     ) -> Result<Held, Error> {
-        let mut held = Held::default();
+        let mut new = Held::default();
+        let mut old: Vec<(Published, Arc<OwnedFd>)> =
+            held.ports.iter().copied().zip(held.sockets.iter().cloned()).collect();
         for request in requests {
-            let host_ip = match request.host_ip {
-                None => Ipv4Addr::UNSPECIFIED,
-                Some(IpAddr::V4(ip)) => ip,
-                Some(ip @ IpAddr::V6(_)) => return Err(Error::Ipv6(ip)),
-            };
-            let (port, socket) = self.find(request, host_ip, to, &[taken, &held.ports])?;
-            held.ports.push(port);
-            held.sockets.push(socket);
+            let mut places = to.places(request.host_ip)?;
+            let mut number = None;
+            places.retain(|(host, _)| {
+                let kept = old.iter().position(|(port, _)| goes_on(port, request, *host, number));
+                let Some((port, socket)) = kept.map(|at| old.remove(at)) else { return true };
+                number = Some(port.host_port);
+                new.ports.push(port);
+                new.sockets.push(socket);
+                false
+            });
+            if !places.is_empty() {
+                let host_port = number.map(|number| number..=number);
+                let host_port = host_port.or_else(|| request.host_port.clone());
+                let request = PublishRequest { host_port, ..request.clone() };
+                self.find(&request, &places, taken, &mut new)?;
+            }
         }
-        Ok(held)
+        Ok(new)
     }
 
+    /// Holds one port, the same number on all of the host's `places`.
     fn find(
         &mut self,
         request: &PublishRequest,
-        host_ip: Ipv4Addr,
-        to: Ipv4Addr,
-        taken: &[&[Published]],
-    ) -> Result<(Published, OwnedFd), Error> {
-        let at = |host_port| Published {
-            container_port: request.container_port,
-            proto: request.proto,
-            host_ip,
-            host_port,
-        };
+        places: &[(IpAddr, IpAddr)],
+        taken: &[Published],
+        held: &mut Held,
+    ) -> Result<(), Error> {
+        let ips: Vec<IpAddr> = places.iter().map(|(host, _)| *host).collect();
+        let first = ips[0];
         let wanted = request.host_port.clone().filter(|range| *range.start() != 0);
         let candidates: Vec<u16> = match &wanted {
             Some(range) => range.clone().collect(),
-            None => self.ephemeral_from_next(request.proto, host_ip),
+            None => self.ephemeral_from_next(request.proto, &ips),
         };
         let single = candidates.len() == 1;
         for candidate in candidates {
-            let port = at(candidate);
-            if taken.iter().copied().flatten().any(|other| clash(other, &port)) {
+            let port = |host_ip| Published {
+                container_port: request.container_port,
+                proto: request.proto,
+                host_ip,
+                host_port: candidate,
+            };
+            let taken_by = |ip: &&IpAddr| {
+                taken.iter().chain(&held.ports).any(|other| clash(other, &port(**ip)))
+            };
+            if let Some(ip) = ips.iter().find(taken_by) {
                 if single {
-                    return Err(Error::PortAllocated { ip: host_ip, port: candidate });
+                    return Err(Error::PortAllocated { ip: *ip, port: candidate });
                 }
                 continue;
             }
-            match hold_one(&port) {
-                Ok(socket) => {
+            let all = places.iter().map(|(host, to)| {
+                let port = port(*host);
+                hold_one(&port).map(|socket| (port, socket)).map_err(|errno| (port, *to, errno))
+            });
+            match all.collect::<Result<Vec<_>, _>>() {
+                Ok(all) => {
                     if wanted.is_none() {
-                        self.next.insert((port.proto, host_ip), candidate.wrapping_add(1));
+                        self.next.insert((request.proto, ips), candidate.wrapping_add(1));
                     }
-                    return Ok((port, socket));
+                    for (port, socket) in all {
+                        held.ports.push(port);
+                        held.sockets.push(Arc::new(socket));
+                    }
+                    return Ok(());
                 }
-                Err(Errno::EADDRINUSE) if !single => {}
-                Err(errno) => return Err(Error::bind(&port, to, errno)),
+                Err((_, _, Errno::EADDRINUSE)) if !single => {}
+                Err((port, to, errno)) => return Err(Error::bind(&port, to, errno)),
             }
         }
         let range = wanted.unwrap_or_else(|| self.ephemeral.clone());
-        Err(Error::RangeTaken { ip: host_ip, first: *range.start(), last: *range.end() })
+        Err(Error::RangeTaken { ip: first, first: *range.start(), last: *range.end() })
     }
 
     /// Every ephemeral port once, beginning after the last that was given.
-    fn ephemeral_from_next(&self, proto: Proto, host_ip: Ipv4Addr) -> Vec<u16> {
-        let next = self.next.get(&(proto, host_ip)).copied().unwrap_or_default();
+    fn ephemeral_from_next(&self, proto: Proto, ips: &[IpAddr]) -> Vec<u16> {
+        let next = self.next.get(&(proto, ips.to_vec())).copied().unwrap_or_default();
         let (before, after): (Vec<u16>, Vec<u16>) =
             self.ephemeral.clone().partition(|port| *port < next);
         [after, before].concat()
+    }
+}
+
+/// Whether a port that is held is what is asked for, at that address of the host.
+fn goes_on(port: &Published, request: &PublishRequest, host: IpAddr, number: Option<u16>) -> bool {
+    let wanted = request.host_port.as_ref().filter(|range| *range.start() != 0);
+    port.container_port == request.container_port
+        && port.proto == request.proto
+        && port.host_ip == host
+        && wanted.is_none_or(|range| range.contains(&port.host_port))
+        && number.is_none_or(|number| number == port.host_port)
+}
+
+/// Where published ports lead: a container's addresses on its way out.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Target {
+    pub(super) ipv4: Option<Ipv4Addr>,
+    pub(super) ipv6: Option<Ipv6Addr>,
+    /// The network's own idea of where to listen when the user has none.
+    pub(super) binding: Option<Ipv4Addr>,
+}
+
+impl Target {
+    /// Of this port.
+    pub(super) fn of(self, port: &Published) -> Option<IpAddr> {
+        match port.host_ip {
+            IpAddr::V4(_) => self.ipv4.map(IpAddr::V4),
+            IpAddr::V6(_) => self.ipv6.map(IpAddr::V6),
+        }
+    }
+
+    /// The host's addresses to listen on, each with the container's it leads to.
+    fn places(self, wanted: Option<IpAddr>) -> Result<Vec<(IpAddr, IpAddr)>, Error> {
+        let four = |host: Ipv4Addr| self.ipv4.map(|to| (IpAddr::V4(host), IpAddr::V4(to)));
+        let six = |host: Ipv6Addr| self.ipv6.map(|to| (IpAddr::V6(host), IpAddr::V6(to)));
+        let places = match (wanted, self.binding) {
+            // No way out of the container, and none in.
+            _ if self.ipv4.is_none() && self.ipv6.is_none() => [None, None],
+            (Some(IpAddr::V4(host)), _) => [four(host), None],
+            (Some(IpAddr::V6(Ipv6Addr::LOCALHOST)), _) => {
+                return Err(Error::Unbuilt("publishing on ::1".into()));
+            }
+            (Some(IpAddr::V6(host)), _) => {
+                [Some(six(host).ok_or(Error::NoIpv6(host.into()))?), None]
+            }
+            (None, Some(host)) if !host.is_unspecified() => [four(host), None],
+            (None, _) => [four(Ipv4Addr::UNSPECIFIED), six(Ipv6Addr::UNSPECIFIED)],
+        };
+        Ok(places.into_iter().flatten().collect())
     }
 }
 
@@ -120,7 +196,7 @@ pub(super) fn hold_again(ports: Vec<Published>) -> (Held, Vec<Published>) {
         match hold_one(&port) {
             Ok(socket) => {
                 held.ports.push(port);
-                held.sockets.push(socket);
+                held.sockets.push(Arc::new(socket));
             }
             Err(_) => lost.push(port),
         }
@@ -131,7 +207,10 @@ pub(super) fn hold_again(ports: Vec<Published>) -> (Held, Vec<Published>) {
 /// Whether both cannot be published at once.
 fn clash(a: &Published, b: &Published) -> bool {
     let everywhere = a.host_ip.is_unspecified() || b.host_ip.is_unspecified();
-    a.proto == b.proto && a.host_port == b.host_port && (everywhere || a.host_ip == b.host_ip)
+    a.proto == b.proto
+        && a.host_port == b.host_port
+        && a.host_ip.is_ipv4() == b.host_ip.is_ipv4()
+        && (everywhere || a.host_ip == b.host_ip)
 }
 
 fn hold_one(port: &Published) -> Result<OwnedFd, Errno> {
@@ -139,7 +218,11 @@ fn hold_one(port: &Published) -> Result<OwnedFd, Errno> {
         Proto::Tcp => SockType::Stream,
         Proto::Udp => SockType::Datagram,
     };
-    let socket = socket(AddressFamily::Inet, kind, SockFlag::SOCK_CLOEXEC, None)?;
+    let family = if port.host_ip.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    let socket = socket(family, kind, SockFlag::SOCK_CLOEXEC, None)?;
+    if port.host_ip.is_ipv6() {
+        setsockopt(&socket, Ipv6V6Only, &true)?;
+    }
     // So that connections in TIME_WAIT do not count. Off again once bound, or
     // another socket with the option could listen here (`inet_bind_conflict`
     // in net/ipv4/inet_connection_sock.c).
@@ -147,8 +230,10 @@ fn hold_one(port: &Published) -> Result<OwnedFd, Errno> {
     if tcp {
         setsockopt(&socket, ReuseAddr, &true)?;
     }
-    let address = SockaddrIn::from(SocketAddrV4::new(port.host_ip, port.host_port));
-    bind(socket.as_raw_fd(), &address)?;
+    match SocketAddr::new(port.host_ip, port.host_port) {
+        SocketAddr::V4(address) => bind(socket.as_raw_fd(), &SockaddrIn::from(address))?,
+        SocketAddr::V6(address) => bind(socket.as_raw_fd(), &SockaddrIn6::from(address))?,
+    }
     if tcp {
         setsockopt(&socket, ReuseAddr, &false)?;
     }
@@ -171,17 +256,40 @@ mod tests {
         assert!(!clash(&here, &published("127.0.0.2", 80, Proto::Tcp)));
         assert!(!clash(&here, &published("127.0.0.1", 81, Proto::Tcp)));
         assert!(!clash(&here, &published("127.0.0.1", 80, Proto::Udp)));
+        let six = published("::", 80, Proto::Tcp);
+        assert!(clash(&six, &published("::1", 80, Proto::Tcp)) && !clash(&six, &everywhere));
+    }
+
+    #[test]
+    fn a_port_is_published_on_each_version_of_ip_that_the_container_has() {
+        let ipv4 = Some(Ipv4Addr::new(10, 0, 0, 2));
+        let ipv6 = Some("fd00::2".parse().unwrap());
+        let both = Target { ipv4, ipv6, binding: None };
+        let hosts = |target: Target, wanted: Option<&str>| -> Vec<String> {
+            let places = target.places(wanted.map(|ip| ip.parse().unwrap())).unwrap();
+            places.into_iter().map(|(host, _)| host.to_string()).collect()
+        };
+        assert_eq!(hosts(both, None), ["0.0.0.0", "::"]);
+        assert_eq!(hosts(both, Some("fd01::1")), ["fd01::1"]);
+        assert!(matches!(both.places(Some(Ipv6Addr::LOCALHOST.into())), Err(Error::Unbuilt(_))));
+        assert_eq!(hosts(Target { ipv6: None, ..both }, None), ["0.0.0.0"]);
+        assert_eq!(hosts(Target { ipv4: None, ..both }, None), ["::"]);
+        let binding = Some(Ipv4Addr::LOCALHOST);
+        assert_eq!(hosts(Target { binding, ..both }, None), ["127.0.0.1"]);
+        assert_eq!(hosts(Target::default(), Some("fd01::1")), [""; 0]);
+        let refused = Target { ipv6: None, ..both }.places(Some(Ipv6Addr::UNSPECIFIED.into()));
+        assert!(matches!(refused, Err(Error::NoIpv6(_))));
     }
 
     #[test]
     fn ephemeral_ports_are_searched_once_round_from_the_last() {
         let mut ports = Ports::new(10..=13);
-        let any = Ipv4Addr::UNSPECIFIED;
-        assert_eq!(ports.ephemeral_from_next(Proto::Tcp, any), [10, 11, 12, 13]);
-        ports.next.insert((Proto::Tcp, any), 12);
-        assert_eq!(ports.ephemeral_from_next(Proto::Tcp, any), [12, 13, 10, 11]);
-        assert_eq!(ports.ephemeral_from_next(Proto::Udp, any), [10, 11, 12, 13]);
-        ports.next.insert((Proto::Tcp, any), 14);
-        assert_eq!(ports.ephemeral_from_next(Proto::Tcp, any), [10, 11, 12, 13]);
+        let any = [IpAddr::from(Ipv4Addr::UNSPECIFIED)];
+        assert_eq!(ports.ephemeral_from_next(Proto::Tcp, &any), [10, 11, 12, 13]);
+        ports.next.insert((Proto::Tcp, any.to_vec()), 12);
+        assert_eq!(ports.ephemeral_from_next(Proto::Tcp, &any), [12, 13, 10, 11]);
+        assert_eq!(ports.ephemeral_from_next(Proto::Udp, &any), [10, 11, 12, 13]);
+        ports.next.insert((Proto::Tcp, any.to_vec()), 14);
+        assert_eq!(ports.ephemeral_from_next(Proto::Tcp, &any), [10, 11, 12, 13]);
     }
 }

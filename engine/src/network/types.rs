@@ -1,11 +1,12 @@
 //! What is asked of this room, and what it answers.
 
+use super::Definition;
 use crate::ids::{ContainerId, NetworkId, TenantName};
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 use std::{
     fmt,
-    net::{IpAddr, Ipv4Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     ops::RangeInclusive,
     os::fd::OwnedFd,
     str::FromStr,
@@ -17,36 +18,39 @@ pub struct NetworkConfig {
     /// The operator's bridge, also the name of the firewall's table. At most
     /// 15 characters of `a-z A-Z 0-9 _ -`.
     pub bridge: String,
-    /// Where subnets are cut from, beginning at the address as written.
+    /// Where subnets that nobody chose are cut from, beginning at the address
+    /// as written. (Those of IPv6 are from a unique local prefix of this host's.)
     pub address_pool: Ipv4Net,
-    /// Namespaces kept ready, each for mode none and the operator's bridge.
-    /// Other tenants' bridges have one.
+    /// Namespaces kept ready, each bare and for the operator's bridge. Other
+    /// tenants' default bridges have one, networks that users make none.
     pub ready: usize,
     /// Fences each interface before anything can come out of it.
     pub guard: tritium_probes::Guard,
 }
 
-/// How a container is connected. (`host` and `container:` need nothing of us.)
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mode {
-    /// A namespace with a loopback interface.
-    None,
-    /// That, and `eth0` on the tenant's bridge.
-    Bridge,
-}
-
-/// Please connect a container.
+/// Please connect a container. (`host` and `container:` need nothing of us.)
 #[derive(Debug, Clone)]
 pub struct AttachRequest {
     pub container: ContainerId,
     pub tenant: TenantName,
-    pub mode: Mode,
+    /// The first is `eth0`. None: only loopback.
+    pub endpoints: Vec<EndpointRequest>,
+    /// `-p`; of no effect without a way out, as in Docker.
+    pub ports: Vec<PublishRequest>,
+}
+
+/// Please connect it to this network.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct EndpointRequest {
+    /// Its name or id.
+    pub network: String,
     /// `--mac-address`. Otherwise it follows from the address.
     pub mac: Option<Mac>,
-    /// `-p`; ignored with [`Mode::None`], as Docker does.
-    pub ports: Vec<PublishRequest>,
-    /// Exactly this address. Otherwise the lowest free one.
-    pub address: Option<Ipv4Addr>,
+    /// Exactly these addresses. Otherwise the lowest free ones.
+    pub ipv4: Option<Ipv4Addr>,
+    pub ipv6: Option<Ipv6Addr>,
+    /// The way out is by the network of the highest.
+    pub priority: i64,
 }
 
 /// One `-p`.
@@ -54,7 +58,8 @@ pub struct AttachRequest {
 pub struct PublishRequest {
     pub container_port: u16,
     pub proto: Proto,
-    /// Where the host listens. Otherwise everywhere (on IPv4).
+    /// Where the host listens. Otherwise everywhere, on each version of IP
+    /// that the container has.
     pub host_ip: Option<IpAddr>,
     /// One of these; none or 0 means any of the kernel's ephemeral ports.
     pub host_port: Option<RangeInclusive<u16>>,
@@ -65,7 +70,7 @@ pub struct PublishRequest {
 pub struct Published {
     pub container_port: u16,
     pub proto: Proto,
-    pub host_ip: Ipv4Addr,
+    pub host_ip: IpAddr,
     pub host_port: u16,
 }
 
@@ -73,33 +78,68 @@ pub struct Published {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Endpoint {
     pub network_id: NetworkId,
+    /// The network's name.
+    #[serde(default = "default_network")]
+    pub network: String,
     pub endpoint_id: NetworkId,
-    pub address: Ipv4Addr,
-    /// Length of the subnet's prefix, in bits.
+    pub address: Option<Ipv4Addr>,
+    /// Length of the subnet's prefix, in bits; 0 without an address.
     pub prefix: u8,
-    pub gateway: Ipv4Addr,
+    pub gateway: Option<Ipv4Addr>,
+    #[serde(default)]
+    pub address6: Option<Ipv6Addr>,
+    #[serde(default)]
+    pub prefix6: u8,
+    #[serde(default)]
+    pub gateway6: Option<Ipv6Addr>,
     pub mac: Mac,
+    /// As it is called inside.
+    #[serde(default = "first_interface")]
+    pub interface: String,
     /// The host's end of the veth.
     pub host_interface: String,
+    #[serde(default)]
+    pub priority: i64,
+}
+
+fn default_network() -> String {
+    super::DEFAULT.into()
+}
+
+fn first_interface() -> String {
+    "eth0".into()
+}
+
+impl Endpoint {
+    /// Its addresses, IPv4 first.
+    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> + use<> {
+        self.address.map(IpAddr::V4).into_iter().chain(self.address6.map(IpAddr::V6))
+    }
 }
 
 /// A connected namespace. Whoever holds `netns` keeps it alive.
 #[derive(Debug)]
 pub struct Attachment {
     pub netns: OwnedFd,
-    /// None with [`Mode::None`].
-    pub endpoint: Option<Endpoint>,
+    /// In the order in which they were asked for.
+    pub endpoints: Vec<Endpoint>,
     pub ports: Vec<Published>,
 }
 
-/// A tenant's network `bridge`.
+/// What a running container has after it was connected to one more network.
+#[derive(Debug)]
+pub struct Connected {
+    pub endpoint: Endpoint,
+    /// All of its ports: they follow the way out.
+    pub ports: Vec<Published>,
+}
+
+/// A network, and what is there of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Network {
-    pub id: NetworkId,
-    /// The bridge's interface on the host.
+    pub definition: Definition,
+    /// The bridge's interface on the host; empty if it has none.
     pub bridge: String,
-    pub subnet: Ipv4Net,
-    pub gateway: Ipv4Addr,
     /// Who is on it, by container.
     pub endpoints: Vec<(ContainerId, Endpoint)>,
 }
@@ -115,6 +155,22 @@ pub struct Counters {
     pub tx_packets: u64,
     pub tx_errors: u64,
     pub tx_dropped: u64,
+}
+
+impl Counters {
+    #[must_use]
+    pub(super) fn plus(self, other: Self) -> Self {
+        Self {
+            rx_bytes: self.rx_bytes + other.rx_bytes,
+            rx_packets: self.rx_packets + other.rx_packets,
+            rx_errors: self.rx_errors + other.rx_errors,
+            rx_dropped: self.rx_dropped + other.rx_dropped,
+            tx_bytes: self.tx_bytes + other.tx_bytes,
+            tx_packets: self.tx_packets + other.tx_packets,
+            tx_errors: self.tx_errors + other.tx_errors,
+            tx_dropped: self.tx_dropped + other.tx_dropped,
+        }
+    }
 }
 
 /// A transport protocol that can be published.

@@ -48,9 +48,11 @@ impl Scope {
         if let Some(platform) = request.platform.as_deref().filter(|it| !it.is_empty()) {
             check_platform(platform, &image, &request.config.image)?;
         }
+        self.check_links(&request.host)?;
+        let networks = self.networks_named(&request).await?;
         let name = asked.clone().unwrap_or_default();
         let create::Plan { mut record, mut warnings } =
-            create::plan(&self.tenant, request, name, &image)?;
+            create::plan(&self.tenant, request, name, &image, &networks)?;
         warnings.extend(mounts::without_volume(&record.config, &record.mounts));
         match asked {
             Some(name) => tools.registry.take_name(&self.tenant, &name, record.id)?,

@@ -1,15 +1,16 @@
 //! What a new container is to be: the request, the image's defaults and
 //! Docker's own, merged and checked.
 
-use super::{CreateContainer, policy};
+use super::{CreateContainer, endpoints, policy};
 use crate::{
-    container::{EndpointRecord, Record, State, Update, ports},
+    container::{Record, State, Update, ports},
     error::Error,
     events,
     ids::{self, ContainerId, TenantName},
     image::{self, Image},
+    network::Network,
     runtime,
-    spec::{self, Config, Empty, Healthcheck, HostConfig, NetworkingConfig, RestartPolicy},
+    spec::{self, Config, Empty, Healthcheck, HostConfig, RestartPolicy},
 };
 use std::collections::BTreeMap;
 
@@ -30,6 +31,7 @@ pub(super) fn plan(
     request: CreateContainer,
     name: String,
     image: &Image,
+    networks: &[Network],
 ) -> Result<Plan, Error> {
     let CreateContainer { mut config, mut host, networking, .. } = request;
     merge_image(&mut config, image);
@@ -39,12 +41,12 @@ pub(super) fn plan(
     defaults(id, &mut config, &mut host);
     check_config(&config)?;
     check_resources(&mut host, &mut warnings)?;
-    check_modes(&config, &host)?;
+    check_modes(&host)?;
     policy::allow(tenant, &host)?;
     ports::publish(&config, &host)?;
     runtime::check(&host)?;
     let mounts = super::mounts::plan(&config, &host)?;
-    let endpoints = endpoints(&host, &networking)?;
+    let endpoints = endpoints::plan(&config, &host, &networking, networks)?;
     let record = Record {
         version: Record::VERSION,
         id,
@@ -297,7 +299,7 @@ fn check_restart_policy(policy: &RestartPolicy) -> Result<(), Error> {
     Err(Error::Invalid(format!("invalid restart policy: {wrong}")))
 }
 
-fn check_modes(config: &Config, host: &HostConfig) -> Result<(), Error> {
+fn check_modes(host: &HostConfig) -> Result<(), Error> {
     let policy = &host.restart_policy;
     check_restart_policy(policy)?;
     if host.auto_remove && policy.name != "no" {
@@ -316,12 +318,6 @@ fn check_modes(config: &Config, host: &HostConfig) -> Result<(), Error> {
             "conflicting options: port publishing and the container type network mode".into(),
         ));
     }
-    if host.links.as_ref().is_some_and(|links| !links.is_empty()) {
-        return Err(Error::Unsupported("links are not built yet".into()));
-    }
-    if config.network_disabled == Some(true) && host.network_mode != "none" {
-        return Err(Error::Unsupported("NetworkDisabled is not built: use --network none".into()));
-    }
     if host.volumes_from.as_ref().is_some_and(|from| !from.is_empty()) {
         return Err(Error::Unsupported("--volumes-from is not built yet".into()));
     }
@@ -337,24 +333,4 @@ fn check_modes(config: &Config, host: &HostConfig) -> Result<(), Error> {
         return Err(Error::Unsupported("--ipc container: is not built yet".into()));
     }
     Ok(())
-}
-
-fn endpoints(
-    host: &HostConfig,
-    asked: &NetworkingConfig,
-) -> Result<BTreeMap<String, EndpointRecord>, Error> {
-    let mode = host.network_mode.as_str();
-    if mode.starts_with("container:") {
-        return Ok(BTreeMap::new());
-    }
-    let mut endpoints = BTreeMap::new();
-    endpoints.insert(mode.to_owned(), EndpointRecord::default());
-    for (name, settings) in &asked.endpoints_config {
-        let name = if name == "default" { "bridge" } else { name };
-        let Some(endpoint) = endpoints.get_mut(name) else {
-            return Err(Error::NotFound(format!("network {name} not found")));
-        };
-        endpoint.asked = settings.clone().unwrap_or_default();
-    }
-    Ok(endpoints)
 }

@@ -8,10 +8,12 @@
 
 mod containers;
 mod create;
+mod endpoints;
 mod images;
 mod metrics;
 mod mounts;
 mod names;
+mod network_plan;
 mod networks;
 pub mod operator;
 mod policy;
@@ -22,7 +24,8 @@ mod tenants;
 
 pub use containers::{CreateContainer, Created};
 pub use metrics::Requests;
-pub use networks::NetworkView;
+pub use network_plan::{CreateNetwork, IpamPool};
+pub use networks::{Member, NetworkView, networks_on_record};
 pub use start::{Found, find, known, restore};
 pub use system::{Counts, Host, LayerPlaces, Places};
 pub use tenants::Tenants;

@@ -6,6 +6,7 @@ use crate::{
     error::{Error, chain},
     ids::TenantName,
     image::Checked,
+    network,
 };
 use serde::Serialize;
 use std::time::{Duration, UNIX_EPOCH};
@@ -137,7 +138,13 @@ impl Scope {
                  first"
             )));
         }
-        self.engine.tenants.remove(&name).await
+        if self.engine.tenants.list().contains(&name) {
+            scope.check_no_networks().await?;
+        }
+        self.engine.tenants.remove(&name).await?;
+        // Its network `bridge`, which nobody made.
+        let bridge = self.engine.tools.networks.id(&name, network::DEFAULT);
+        Ok(self.engine.tools.networks.remove(bridge, true).await?)
     }
 
     /// The system calls of one container, from now on if nobody has asked

@@ -1,7 +1,15 @@
 //! What a tenant may ask for. The operator's own tenant may ask for anything
 //! that root may; everybody else for nothing that reaches out of a container.
 
-use crate::{error::Error, ids::TenantName, image, spec::HostConfig};
+use crate::{
+    error::Error,
+    ids::TenantName,
+    image,
+    network::{self, Definition},
+    spec::HostConfig,
+};
+use ipnet::IpNet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Capabilities that a tenant may add: Docker's default set, so that
 /// `--cap-drop ALL --cap-add CHOWN` works.
@@ -46,6 +54,40 @@ pub(super) fn registry(tenant: &TenantName, registry: &str) -> Result<(), Error>
         return Ok(());
     }
     Err(Error::Denied(format!("tenant {tenant} may not use a registry on the host ({registry})")))
+}
+
+/// Refuses networks that take what is the host's.
+///
+/// # Errors
+/// `Denied`, naming the option.
+pub(super) fn allow_network(definition: &Definition) -> Result<(), Error> {
+    let tenant = &definition.tenant;
+    if tenant.is_operator() {
+        return Ok(());
+    }
+    let denied = |what: &str| Err(Error::Denied(format!("tenant {tenant} may not use {what}")));
+    if definition.options.contains_key(network::BRIDGE_NAME) {
+        return denied(network::BRIDGE_NAME);
+    }
+    // What the host itself sends to a subnet would go to the tenant.
+    match definition.pools.iter().find(|pool| !is_private(pool.subnet)) {
+        Some(pool) => denied(&format!("the public subnet {}", pool.subnet)),
+        None => Ok(()),
+    }
+}
+
+/// RFC 1918, RFC 6598, RFC 2544 and RFC 4193.
+fn is_private(subnet: IpNet) -> bool {
+    const PRIVATE: [(IpAddr, u8); 6] = [
+        (IpAddr::V4(Ipv4Addr::new(10, 0, 0, 0)), 8),
+        (IpAddr::V4(Ipv4Addr::new(172, 16, 0, 0)), 12),
+        (IpAddr::V4(Ipv4Addr::new(192, 168, 0, 0)), 16),
+        (IpAddr::V4(Ipv4Addr::new(100, 64, 0, 0)), 10),
+        (IpAddr::V4(Ipv4Addr::new(198, 18, 0, 0)), 15),
+        (IpAddr::V6(Ipv6Addr::new(0xfc00, 0, 0, 0, 0, 0, 0, 0)), 7),
+    ];
+    let mut private = PRIVATE.iter().map(|(address, prefix)| IpNet::new_assert(*address, *prefix));
+    private.any(|private| private.contains(&subnet))
 }
 
 fn forbidden(host: &HostConfig) -> Option<String> {
@@ -120,6 +162,23 @@ mod tests {
             r#"{"MaskedPaths":[]}"#,
         ] {
             assert!(refused(json), "{json}");
+        }
+    }
+
+    #[test]
+    fn only_private_subnets_are_everybodys() {
+        for (subnet, private) in [
+            ("10.0.0.0/8", true),
+            ("172.31.0.0/16", true),
+            ("fd00::/64", true),
+            ("8.8.8.0/24", false),
+            ("0.0.0.0/0", false),
+            ("127.0.0.0/8", false),
+            ("172.0.0.0/8", false),
+            ("fe80::/64", false),
+            ("2000::/3", false),
+        ] {
+            assert_eq!(is_private(subnet.parse().unwrap()), private, "{subnet}");
         }
     }
 

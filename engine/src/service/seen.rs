@@ -10,5 +10,5 @@ pub use crate::{
         Auth, Distribution, Found as FoundImage, Image, Import, Message, Platform, Progress,
         Reference, Removal, Removed,
     },
-    network::{Endpoint, Network, Proto, Published},
+    network::{AddressPool, Definition, Driver, Endpoint, Network, Proto, Published},
 };

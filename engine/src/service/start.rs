@@ -1,7 +1,7 @@
 //! What the engine does with containers that outlived it, or did not.
 
 use crate::{
-    container::{self, EndpointRecord, Handle, Record, State, Tools},
+    container::{self, EndpointRecord, Handle, Record, State, Tools, ports},
     error::{Error, chain},
     events,
     ids::ContainerId,
@@ -52,12 +52,24 @@ impl Found {
     #[must_use]
     pub fn for_network(&self) -> Option<network::Running> {
         self.running.as_ref()?;
-        let endpoint = self.record.endpoints.values().find_map(|it| it.endpoint.clone())?;
+        let record = &self.record;
+        let endpoints = record.endpoints.values().filter_map(|it| it.endpoint.clone());
+        let endpoints: Vec<_> = endpoints.collect();
+        if endpoints.is_empty() {
+            return None;
+        }
         Some(network::Running {
-            container: self.record.id,
-            tenant: self.record.tenant.clone(),
-            endpoint,
-            ports: self.record.published.clone(),
+            container: record.id,
+            tenant: record.tenant.clone(),
+            endpoints,
+            // They were understood when the container was made.
+            wanted: ports::publish(&record.config, &record.host)
+                .inspect_err(|error| {
+                    let container = record.id;
+                    tracing::error!(%container, error = %chain(error), "cannot read its ports");
+                })
+                .unwrap_or_default(),
+            ports: record.published.clone(),
         })
     }
 }

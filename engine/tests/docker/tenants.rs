@@ -96,6 +96,44 @@ fn the_guard_keeps_tenants_apart_on_every_local_address() {
 }
 
 #[test]
+fn tenants_use_the_same_names_of_networks_and_share_no_path() {
+    let (engine, socket) = with_tenant("team", "10.208.0.0/16");
+    sample(&engine, &socket);
+    let id = engine.ok(&["network", "create", "--subnet", "10.6.0.0/24", "net"]);
+    let own = at(&engine, &socket, &["network", "create", "net"]);
+    assert_eq!(own.code, 0, "{own:?}");
+    for reference in [&id, &id[..12]] {
+        for verb in ["inspect", "rm"] {
+            let said = at(&engine, &socket, &["network", verb, reference]);
+            assert!(said.err.contains(&format!("network {reference} not found")), "{said:?}");
+        }
+    }
+    for subnet in ["10.6.0.0/16", "8.8.8.0/24"] {
+        let said = at(&engine, &socket, &["network", "create", "--subnet", subnet, "more"]);
+        assert_ne!(said.code, 0, "{said:?}");
+    }
+    let name = ["-o", "com.docker.network.bridge.name=br0"];
+    let said = at(&engine, &socket, &[&["network", "create"], &name[..], &["more"]].concat());
+    assert!(said.err.contains("tenant team may not use"), "{said:?}");
+    let serve = "while :; do echo pong | nc -l -p 80; done";
+    let published = ["-p", "8080:80", "--network", "net", "--name", "aa"];
+    engine.ok(&[&["run", "-d"], &published[..], &["busybox", "sh", "-c", serve]].concat());
+    let ask = |host: &str, port: &str| {
+        let run = ["run", "--rm", "--network", "net", "busybox", "nc", "-w", "2", host, port];
+        at(&engine, &socket, &run).out
+    };
+    assert_eq!(ask("10.6.0.2", "80"), "");
+    assert_eq!(ask("10.6.0.1", "8080"), "");
+    // What is published is everybody's, by any address of the asker's own.
+    let subnet = "{{(index .IPAM.Config 0).Gateway}}";
+    let said = at(&engine, &socket, &["network", "inspect", "-f", subnet, "net"]);
+    let gateway = said.out.trim().to_owned();
+    wait_for("an answer on the published port", || ask(&gateway, "8080") == "pong\n");
+    assert_ne!(engine.tritium(&["tenant", "rm", "team"]).code, 0);
+    assert_eq!(at(&engine, &socket, &["network", "rm", "net"]).code, 0);
+}
+
+#[test]
 fn raw_sockets_devices_and_sysctls_are_refused_unless_asked_for() {
     let engine = Engine::start();
     let raw = |options: &[&str]| {

@@ -6,7 +6,7 @@ use std::{
     fs::File,
     future::Future,
     io::{self, Read, Write},
-    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
     os::fd::OwnedFd,
     process::Command,
     thread,
@@ -15,7 +15,10 @@ use std::{
 use tokio_util::task::TaskTracker;
 use tritium_engine::{
     ids::{ContainerId, TenantName, random},
-    network::{AttachRequest, Attachment, Mode, NetworkConfig, Networks, Proto, PublishRequest},
+    network::{
+        AttachRequest, Attachment, DEFAULT, EndpointRequest, NetworkConfig, Networks, Proto,
+        PublishRequest,
+    },
 };
 
 /// The host's address on the cable, and the outside's.
@@ -138,7 +141,7 @@ pub fn config(bridge: &str) -> NetworkConfig {
 
 pub async fn start(bridge: &str) -> Networks {
     let networks = Networks::start(config(bridge), &TaskTracker::new()).await.unwrap();
-    assert_eq!(networks.readopt(Vec::new()).await.unwrap(), []);
+    assert_eq!(networks.readopt(Vec::new(), Vec::new()).await.unwrap(), []);
     networks
 }
 
@@ -151,11 +154,13 @@ pub fn bridged(ports: &[PublishRequest]) -> AttachRequest {
     AttachRequest {
         container: container(),
         tenant: TenantName::operator(),
-        mode: Mode::Bridge,
-        mac: None,
+        endpoints: vec![on(DEFAULT)],
         ports: ports.to_vec(),
-        address: None,
     }
+}
+
+pub fn on(network: &str) -> EndpointRequest {
+    EndpointRequest { network: network.into(), ..EndpointRequest::default() }
 }
 
 pub fn tcp(host_port: u16, container_port: u16) -> PublishRequest {
@@ -172,7 +177,7 @@ pub fn udp(host_port: u16, container_port: u16) -> PublishRequest {
 }
 
 pub fn address(attachment: &Attachment) -> Ipv4Addr {
-    attachment.endpoint.as_ref().unwrap().address
+    attachment.endpoints[0].address.unwrap()
 }
 
 /// Answers one TCP connection after the other with the caller's address.
@@ -188,6 +193,34 @@ pub fn serve_tcp(netns: &OwnedFd, port: u16) {
     });
 }
 
+/// The same by IPv6.
+pub fn serve_tcp6(netns: &OwnedFd, port: u16) {
+    inside(netns, || drop(serve_tcp6_here(port)));
+}
+
+pub fn serve_tcp6_here(port: u16) -> thread::JoinHandle<()> {
+    let socket = listen_v6only(port);
+    thread::spawn(move || {
+        for stream in socket.incoming() {
+            let mut stream = stream.unwrap();
+            let peer = stream.peer_addr().unwrap().ip().to_string();
+            // The caller may have hung up.
+            drop(stream.write_all(peer.as_bytes()));
+        }
+    })
+}
+
+fn listen_v6only(port: u16) -> TcpListener {
+    use nix::sys::socket::*;
+    let kind = (AddressFamily::Inet6, SockType::Stream, SockFlag::SOCK_CLOEXEC);
+    let socket = socket(kind.0, kind.1, kind.2, None).unwrap();
+    setsockopt(&socket, sockopt::Ipv6V6Only, &true).unwrap();
+    let any = std::net::SocketAddrV6::new(Ipv6Addr::UNSPECIFIED, port, 0, 0);
+    bind(std::os::fd::AsRawFd::as_raw_fd(&socket), &SockaddrIn6::from(any)).unwrap();
+    listen(&socket, Backlog::new(16).unwrap()).unwrap();
+    TcpListener::from(socket)
+}
+
 /// The same for datagrams.
 pub fn serve_udp(netns: &OwnedFd, port: u16) {
     let socket = inside(netns, || UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port)).unwrap());
@@ -201,11 +234,20 @@ pub fn serve_udp(netns: &OwnedFd, port: u16) {
 
 /// Whom a TCP server at that address sees calling; an error if nobody answers.
 pub fn call_tcp(ip: Ipv4Addr, port: u16) -> io::Result<Ipv4Addr> {
-    let mut stream = TcpStream::connect_timeout(&SocketAddr::from((ip, port)), SILENCE)?;
+    call((ip, port).into())?.parse().map_err(io::Error::other)
+}
+
+/// The same by IPv6.
+pub fn call_tcp6(ip: Ipv6Addr, port: u16) -> io::Result<Ipv6Addr> {
+    call((ip, port).into())?.parse().map_err(io::Error::other)
+}
+
+fn call(address: SocketAddr) -> io::Result<String> {
+    let mut stream = TcpStream::connect_timeout(&address, SILENCE)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
-    answer.parse().map_err(io::Error::other)
+    Ok(answer)
 }
 
 /// The same for datagrams.

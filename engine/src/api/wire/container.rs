@@ -144,7 +144,7 @@ struct NetworkSettings {
     endpoint_id: String,
     gateway: String,
     #[serde(rename = "GlobalIPv6Address")]
-    global_ipv6_address: &'static str,
+    global_ipv6_address: String,
     #[serde(rename = "GlobalIPv6PrefixLen")]
     global_ipv6_prefix_len: u8,
     #[serde(rename = "IPAddress")]
@@ -152,7 +152,7 @@ struct NetworkSettings {
     #[serde(rename = "IPPrefixLen")]
     ip_prefix_len: u8,
     #[serde(rename = "IPv6Gateway")]
-    ipv6_gateway: &'static str,
+    ipv6_gateway: String,
     mac_address: String,
     networks: BTreeMap<String, Endpoint>,
 }
@@ -180,40 +180,47 @@ pub(in crate::api) struct Endpoint {
     #[serde(rename = "IPPrefixLen")]
     ip_prefix_len: u8,
     #[serde(rename = "IPv6Gateway")]
-    ipv6_gateway: &'static str,
+    ipv6_gateway: String,
     #[serde(rename = "GlobalIPv6Address")]
-    global_ipv6_address: &'static str,
+    global_ipv6_address: String,
     #[serde(rename = "GlobalIPv6PrefixLen")]
     global_ipv6_prefix_len: u8,
     #[serde(rename = "DNSNames")]
     dns_names: Option<Vec<String>>,
 }
 
-impl From<&EndpointRecord> for Endpoint {
-    fn from(record: &EndpointRecord) -> Self {
+impl Endpoint {
+    fn of(container: &Record, network: &str, record: &EndpointRecord) -> Self {
         let mut asked = record.asked.clone();
         let got = record.endpoint.as_ref();
+        let id = got.map(|it| it.network_id).or(record.network_id);
         if let Some(endpoint) = got {
             asked.mac_address = endpoint.mac.to_string();
         }
         Self {
             asked,
-            network_id: got.map(|it| it.network_id.to_string()).unwrap_or_default(),
+            network_id: id.map(|id| id.to_string()).unwrap_or_default(),
             endpoint_id: got.map(|it| it.endpoint_id.to_string()).unwrap_or_default(),
-            gateway: got.map(|it| it.gateway.to_string()).unwrap_or_default(),
-            ip_address: got.map(|it| it.address.to_string()).unwrap_or_default(),
+            gateway: shown(got.and_then(|it| it.gateway)),
+            ip_address: shown(got.and_then(|it| it.address)),
             ip_prefix_len: got.map(|it| it.prefix).unwrap_or_default(),
-            ipv6_gateway: "",
-            global_ipv6_address: "",
-            global_ipv6_prefix_len: 0,
-            dns_names: None,
+            ipv6_gateway: shown(got.and_then(|it| it.gateway6)),
+            global_ipv6_address: shown(got.and_then(|it| it.address6)),
+            global_ipv6_prefix_len: got.map(|it| it.prefix6).unwrap_or_default(),
+            dns_names: container.dns_names(network),
         }
     }
 }
 
 /// The container's endpoints by network.
 pub(in crate::api) fn endpoints(record: &Record) -> BTreeMap<String, Endpoint> {
-    record.endpoints.iter().map(|(name, endpoint)| (name.clone(), endpoint.into())).collect()
+    let all = record.endpoints.iter();
+    all.map(|(name, it)| (name.clone(), Endpoint::of(record, name, it))).collect()
+}
+
+/// Empty if there is none.
+fn shown(address: Option<impl ToString>) -> String {
+    address.map(|address| address.to_string()).unwrap_or_default()
 }
 
 fn ports(snapshot: &Snapshot) -> BTreeMap<String, Option<Vec<HostPort>>> {
@@ -241,8 +248,7 @@ impl NetworkSettings {
     fn of(snapshot: &Snapshot) -> Self {
         let record = &snapshot.record;
         // The old fields beside `Networks` speak of the default network only.
-        let default = record.endpoints.get("bridge");
-        let bridge = default.map(Endpoint::from);
+        let bridge = record.endpoints.get("bridge").map(|it| Endpoint::of(record, "bridge", it));
         let text = |field: fn(&Endpoint) -> &String| {
             bridge.as_ref().map(field).cloned().unwrap_or_default()
         };
@@ -259,11 +265,11 @@ impl NetworkSettings {
             secondary_ipv6_addresses: None,
             endpoint_id: text(|it| &it.endpoint_id),
             gateway: text(|it| &it.gateway),
-            global_ipv6_address: "",
-            global_ipv6_prefix_len: 0,
+            global_ipv6_address: text(|it| &it.global_ipv6_address),
+            global_ipv6_prefix_len: bridge.as_ref().map_or(0, |it| it.global_ipv6_prefix_len),
             ip_address: text(|it| &it.ip_address),
             ip_prefix_len: bridge.as_ref().map(|it| it.ip_prefix_len).unwrap_or_default(),
-            ipv6_gateway: "",
+            ipv6_gateway: text(|it| &it.ipv6_gateway),
             mac_address: text(|it| &it.asked.mac_address),
             networks: endpoints(record),
         }

@@ -2,7 +2,7 @@
 
 use crate::network::{
     conntrack::Conntrack,
-    nft::{ADDRESS, Base, Batch, Nft, PORT, PROTOCOL, dnat, ip_address, meta, port, value_of},
+    nft::{Base, Batch, End, Family, Nft, PORT, PROTOCOL, dnat, ip_address, meta, port, value_of},
 };
 use netlink_packet_netfilter::nftables::{InetHookNumber, MetaKey};
 use nix::sched::{CloneFlags, setns};
@@ -24,8 +24,6 @@ const TABLE: &str = "tritium-dns";
 const SERVERS: &str = "servers";
 const UDP: u8 = 17;
 const TCP: u8 = 6;
-/// Of the header of an IP packet: the destination address.
-const DESTINATION: u32 = 16;
 
 /// The network namespace that this thread belongs to; it goes nowhere else.
 #[derive(Debug)]
@@ -82,20 +80,21 @@ impl Home {
 /// In place of any redirection that was there.
 fn redirect(udp: u16, tcp: u16) -> io::Result<()> {
     let mut nft = Nft::open()?;
-    let again = !nft.keys(TABLE, SERVERS)?.is_empty();
+    let again = !nft.keys(Family::V4, TABLE, SERVERS)?.is_empty();
     let mut batch = Batch::new(TABLE);
     batch.fresh_table();
-    batch.set(SERVERS, &[ADDRESS, PROTOCOL, PORT], Some(&[ADDRESS, PORT]));
+    let address = Family::V4.address();
+    batch.set(SERVERS, &[address, PROTOCOL, PORT], Some(&[address, PORT]));
     let base = Base { kind: "nat", hook: InetHookNumber::LocalOut, priority: -100 };
     batch.chain("asked", base);
     batch.rule(
         "asked",
         [
-            ip_address(DESTINATION, 0),
+            ip_address(Family::V4, End::Destination, 0),
             meta(MetaKey::L4Proto, 1),
             port(2),
             value_of(SERVERS, 4),
-            dnat(4),
+            dnat(Family::V4, 4),
         ],
     );
     for (protocol, to) in [(UDP, udp), (TCP, tcp)] {

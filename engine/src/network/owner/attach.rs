@@ -1,20 +1,17 @@
 //! The owner's daily work: attach, detach, and namespaces kept ready for it.
 
-use super::{Attached, Owner, Reply};
+use super::{Attached, Batch, Held, Owner, Prepared, Reply, Target, connect::routes, firewall};
 use crate::{
     error::chain,
-    ids::{ContainerId, NetworkId, TenantName, random},
+    ids::{ContainerId, NetworkId},
     network::{
-        AttachRequest, Attachment, Endpoint, Error, Mode, Proto, Published, firewall,
-        ipam::{gateway_of, mac_of},
+        AttachRequest, Attachment, DEFAULT, Endpoint, Error,
         link::Rtnl,
-        namespace::{Order, Prepared, Unplugged, Veth},
-        nft::Batch,
-        ports::Held,
+        namespace::{Order, Unplugged},
+        ways::ways_out,
     },
 };
-use ipnet::Ipv4Net;
-use std::net::Ipv4Addr;
+use std::{net::IpAddr, os::fd::AsFd};
 use tracing::warn;
 
 impl Owner {
@@ -31,105 +28,103 @@ impl Owner {
 
     fn attach(&mut self, request: AttachRequest) -> Result<Attachment, Error> {
         if !self.built {
-            self.readopt(Vec::new())?;
+            self.readopt(super::Found::default())?;
         }
-        if request.mode == Mode::None {
+        let AttachRequest { container, tenant, endpoints: wanted, ports } = request;
+        if self.attached.contains_key(&container) {
+            return Err(Error::Attached(container));
+        }
+        if wanted.is_empty() {
             let Prepared { netns, .. } = self.ready(None)?;
-            return Ok(Attachment { netns, endpoint: None, ports: Vec::new() });
+            return Ok(Attachment { netns, endpoints: Vec::new(), ports: Vec::new() });
         }
-        if self.attached.contains_key(&request.container) {
-            return Err(Error::Attached(request.container));
+        let mut networks = Vec::new();
+        for wanted in &wanted {
+            networks.push(self.joinable(&tenant, &wanted.network)?);
         }
-        let bridge = self.bridge(&request.tenant)?;
-        let address = bridge.addresses.take(request.address, bridge.id)?;
-        let begun = self.hold(&request, address).and_then(|held| {
-            let prepared = self.ready(Some(&request.tenant))?;
-            Ok((held, prepared))
-        });
-        let (held, prepared) = begun.inspect_err(|_| self.release(&request.tenant, address))?;
-        let veth = prepared.veth.expect("a namespace for a bridge is made with a veth");
-        let host_interface = veth.host_interface.clone();
-        let Prepared { netns, inside, .. } = prepared;
-        match self.plug_in(&request, address, (inside, veth), held) {
-            Ok((endpoint, ports)) => Ok(Attachment { netns, endpoint: Some(endpoint), ports }),
+        let default = self.names.id(&tenant, DEFAULT);
+        let first = networks.first().copied().filter(|network| *network == default);
+        let Prepared { netns, mut inside, mut veth } = self.ready(first)?;
+        let mut endpoints: Vec<Endpoint> = Vec::new();
+        let mut joined = Ok(());
+        for (network, wanted) in networks.into_iter().zip(&wanted) {
+            let ready = veth.take().map(|veth| (veth, &mut inside));
+            let twice = endpoints.iter().any(|endpoint| endpoint.network_id == network);
+            let place = if twice {
+                Err(Error::Attached(container))
+            } else {
+                self.join((network, wanted), netns.as_fd(), ready, &endpoints)
+            };
+            match place {
+                Ok(endpoint) => endpoints.push(endpoint),
+                Err(error) => joined = Err(error),
+            }
+            if joined.is_err() {
+                break;
+            }
+        }
+        let attached = Attached {
+            endpoints: Vec::new(),
+            wanted: ports,
+            held: Held::default(),
+            target: Target::default(),
+        };
+        let opened = joined.and_then(|()| self.open(container, attached, &endpoints, &mut inside));
+        match opened {
+            Ok(ports) => Ok(Attachment { netns, endpoints, ports }),
             Err(error) => {
-                self.unplug(request.tenant, address, host_interface);
+                self.attached.remove(&container);
+                self.unplug_all(endpoints);
                 Err(error)
             }
         }
     }
 
-    fn hold(&mut self, request: &AttachRequest, address: Ipv4Addr) -> Result<Held, Error> {
-        if request.ports.is_empty() {
-            return Ok(Held::default());
-        }
-        let all = self.attached.values().flat_map(|attached| &attached.held.ports);
-        let taken: Vec<Published> = all.copied().collect();
-        self.ports.hold(&request.ports, address, &taken)
-    }
-
-    /// Gives `eth0` its address, and the world a way to it.
-    fn plug_in(
+    /// Gives a container its way out, and the world a way to it.
+    fn open(
         &mut self,
-        request: &AttachRequest,
-        address: Ipv4Addr,
-        (mut inside, veth): (Rtnl, Veth),
-        held: Held,
-    ) -> Result<(Endpoint, Vec<Published>), Error> {
-        let bridge = self.bridge(&request.tenant)?;
-        let endpoint = Endpoint {
-            network_id: bridge.id,
-            endpoint_id: NetworkId::of(random()),
-            address,
-            prefix: bridge.subnet.prefix_len(),
-            gateway: gateway_of(bridge.subnet),
-            mac: request.mac.unwrap_or_else(|| mac_of(address)),
-            host_interface: veth.host_interface,
-        };
-        let net = Ipv4Net::new_assert(address, endpoint.prefix);
-        inside.configure(veth.index, endpoint.mac, net, endpoint.gateway).map_err(|error| {
-            Error::kernel(format!("give eth0 the address {address} and {}", endpoint.mac), error)
-        })?;
-        let ports = held.ports.clone();
-        let mut batch = Batch::new(&self.config.bridge);
-        ports.iter().for_each(|port| firewall::publish(&mut batch, port, address));
-        let attached =
-            Attached { tenant: request.tenant.clone(), endpoint: endpoint.clone(), held };
-        self.attached.insert(request.container, attached);
-        self.change(batch).inspect_err(|_| drop(self.attached.remove(&request.container)))?;
-        self.forget_flows(&ports);
-        Ok((endpoint, ports))
+        container: ContainerId,
+        attached: Attached,
+        endpoints: &[Endpoint],
+        inside: &mut Rtnl,
+    ) -> Result<Vec<crate::network::Published>, Error> {
+        let ways: Vec<_> = ways_out(endpoints).into_iter().flatten().collect();
+        routes(inside, endpoints, &ways)
+            .map_err(|error| Error::kernel("set the default route", error))?;
+        self.attached.insert(container, attached);
+        self.republish(container, endpoints.to_vec())
     }
 
-    /// Has the kernel look up anew where datagrams to these ports go.
-    fn forget_flows(&self, ports: &[Published]) {
-        let udp = ports.iter().filter(|port| port.proto == Proto::Udp);
-        let udp: Vec<u16> = udp.map(|port| port.host_port).collect();
-        if !udp.is_empty() {
-            self.unplugging.order(Order::Forget(udp));
+    fn unplug_all(&self, endpoints: Vec<Endpoint>) {
+        for endpoint in endpoints {
+            let addresses = endpoint.addresses().collect();
+            self.unplug(Some(endpoint.network_id), addresses, endpoint.host_interface);
         }
     }
 
-    /// Removes an interface, and gives its address back when it is gone.
-    pub(super) fn unplug(&self, tenant: TenantName, address: Ipv4Addr, host_interface: String) {
-        self.unplugging.order(Order::Unplug(Unplugged { tenant, address, host_interface }));
+    /// Removes an interface, and gives its addresses back when it is gone.
+    pub(super) fn unplug(
+        &self,
+        network: Option<NetworkId>,
+        addresses: Vec<IpAddr>,
+        host_interface: String,
+    ) {
+        let what = Unplugged { network, addresses, host_interface, waiting: None };
+        self.unplugging.order(Order::Unplug(what));
     }
 
-    fn release(&mut self, tenant: &TenantName, address: Ipv4Addr) {
-        if let Some(bridge) = self.bridges.get_mut(tenant) {
-            bridge.addresses.release(address);
+    pub(super) fn release(&mut self, network: NetworkId, addresses: &[IpAddr]) {
+        if let Some(bridge) = self.bridges.get_mut(&network) {
+            bridge.release(addresses.iter().copied());
         }
     }
 
     /// A namespace out of a pool, or a new one when the pool is empty.
-    fn ready(&mut self, tenant: Option<&TenantName>) -> Result<Prepared, Error> {
-        let (pool, index) = match tenant {
+    fn ready(&mut self, network: Option<NetworkId>) -> Result<Prepared, Error> {
+        let bridge = network.and_then(|network| self.bridges.get_mut(&network));
+        let (pool, index) = match bridge {
+            Some(bridge) => (&mut bridge.pool, Some(bridge.index)),
             None => (&mut self.bare, None),
-            Some(tenant) => {
-                let bridge = self.bridge(tenant)?;
-                let index = bridge.index;
-                (&mut self.bridges.get_mut(tenant).expect("just there").pool, Some(index))
-            }
         };
         pool.ready.pop_front().map_or_else(|| self.maker.make(index), Ok)
     }
@@ -142,26 +137,31 @@ impl Owner {
             self.attached.insert(container, attached);
             return Err(error);
         }
-        let Attached { tenant, endpoint, held } = attached;
-        self.forget_flows(&held.ports);
-        drop(held);
-        let Endpoint { address, host_interface, .. } = endpoint;
-        self.unplug(tenant, address, host_interface);
+        self.forget_flows(&attached.held.ports);
+        drop(attached.held);
+        self.unplug_all(attached.endpoints);
         Ok(())
     }
 
-    pub(super) fn gone(&mut self, what: &Unplugged, gone: Result<(), Error>) {
-        match gone {
-            Ok(()) => self.release(&what.tenant, what.address),
-            // Its address stays taken, as the interface still has it.
-            Err(error) => warn!(error = %chain(&error), "an interface stays"),
+    pub(super) fn gone(&mut self, what: Unplugged, gone: Result<(), Error>) {
+        match &gone {
+            Ok(()) => {
+                if let Some(network) = what.network {
+                    self.release(network, &what.addresses);
+                }
+            }
+            // Its addresses stay taken, as the interface still has them.
+            Err(error) => warn!(error = %chain(error), "an interface stays"),
+        }
+        if let Some(waiting) = what.waiting {
+            super::answer(waiting.reply, gone.map(|()| waiting.ports));
         }
     }
 
-    pub(super) fn made(&mut self, place: Option<&TenantName>, made: Result<Prepared, Error>) {
+    pub(super) fn made(&mut self, place: Option<NetworkId>, made: Result<Prepared, Error>) {
         let pool = match place {
             None => Some(&mut self.bare),
-            Some(tenant) => self.bridges.get_mut(tenant).map(|bridge| &mut bridge.pool),
+            Some(network) => self.bridges.get_mut(&network).map(|bridge| &mut bridge.pool),
         };
         let Some(pool) = pool else { return };
         pool.coming -= 1;
@@ -178,11 +178,15 @@ impl Owner {
             self.bare.coming += 1;
             self.making.order(Order::Make(None));
         }
-        for (tenant, bridge) in &mut self.bridges {
+        for (network, bridge) in &mut self.bridges {
+            let tenant = &bridge.definition.tenant;
+            if *network != self.names.id(tenant, DEFAULT) {
+                continue;
+            }
             let wanted = self.config.ready.min(if tenant.is_operator() { usize::MAX } else { 1 });
             for _ in 0..bridge.pool.lacks(wanted) {
                 bridge.pool.coming += 1;
-                self.making.order(Order::Make(Some((tenant.clone(), bridge.index))));
+                self.making.order(Order::Make(Some((*network, bridge.index))));
             }
         }
     }

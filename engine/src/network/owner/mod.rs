@@ -3,32 +3,36 @@
 //! Every change goes the same way: first what is known changes, then the
 //! kernel is told; when it refuses, both are taken back. Should someone have
 //! emptied the firewall under us, the next change builds it anew.
+//!
+//! `networks.rs` makes and removes networks, `attach.rs` serves containers that
+//! start and end, `connect.rs` those that run; `worker.rs` is for what takes long.
 
 use super::{
-    AttachRequest, Attachment, Counters, Endpoint, Error, Network, NetworkConfig, Published,
-    Running,
+    AttachRequest, Attachment, Connected, Counters, Definition, Endpoint, EndpointRequest, Error,
+    Network, NetworkConfig, PublishRequest, Published, Running,
     bridge::{Bridge, Names, Pool},
     firewall,
-    ipam::{self, gateway_of},
+    ipam::SMALLEST,
     link::{Link, Rtnl},
     namespace::{Maker, Prepared, Unplugged, set_sysctl, sysctl},
-    nft::{Batch, Nft, interface},
-    ports::{Held, Ports, hold_again},
+    nft::{Batch, Family, Nft, interface},
+    ports::{Held, Ports, Target, hold_again},
 };
-use crate::ids::{ContainerId, TenantName};
+use crate::ids::{ContainerId, NetworkId, TenantName};
 use std::{
     collections::{BTreeMap, HashMap},
     io,
-    net::Ipv4Addr,
+    os::fd::OwnedFd,
     sync::mpsc::{Receiver, Sender},
     thread,
 };
 use tokio::sync::oneshot;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-const FORWARDING: &str = "net/ipv4/ip_forward";
-
 mod attach;
+mod connect;
+mod host;
+mod networks;
 mod worker;
 
 use worker::Worker;
@@ -38,15 +42,46 @@ type Reply<T> = oneshot::Sender<Result<T, Error>>;
 /// What the owner can be asked, or told by the threads that work for it.
 #[derive(Debug)]
 pub(super) enum Command {
-    Readopt { running: Vec<Running>, reply: Reply<Vec<(ContainerId, Published)>> },
+    Readopt { found: Found, reply: Reply<Vec<(ContainerId, Published)>> },
+    Create { definition: Box<Definition>, reply: Reply<Definition> },
+    Retire { network: NetworkId, reply: Reply<()> },
+    Remove { network: NetworkId, removed: bool, reply: Reply<()> },
+    List { tenant: TenantName, reply: Reply<Vec<Network>> },
     Attach { request: AttachRequest, reply: Reply<Attachment> },
     Detach { container: ContainerId, reply: Reply<()> },
-    Describe { tenant: TenantName, reply: Reply<Network> },
-    Stats { container: ContainerId, reply: Reply<Option<Counters>> },
+    Connect { request: ConnectRequest, reply: Reply<Connected> },
+    Disconnect { request: DisconnectRequest, reply: Reply<Vec<Published>> },
+    Stats { container: ContainerId, reply: Reply<Vec<(String, Counters)>> },
     RemoveAll { reply: Reply<()> },
-    Made { place: Option<TenantName>, made: Result<Prepared, Error> },
+    Made { place: Option<NetworkId>, made: Result<Prepared, Error> },
     Gone { what: Unplugged, gone: Result<(), Error> },
     Stop,
+}
+
+/// What is on record when the engine starts.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    pub(super) networks: Vec<Definition>,
+    pub(super) running: Vec<Running>,
+}
+
+/// One more network for a container that runs.
+#[derive(Debug)]
+pub(super) struct ConnectRequest {
+    pub(super) container: ContainerId,
+    pub(super) tenant: TenantName,
+    pub(super) endpoint: EndpointRequest,
+    /// All that it wants published, wherever its way out is.
+    pub(super) ports: Vec<PublishRequest>,
+    pub(super) netns: OwnedFd,
+}
+
+/// One network less.
+#[derive(Debug)]
+pub(super) struct DisconnectRequest {
+    pub(super) container: ContainerId,
+    pub(super) network: NetworkId,
+    pub(super) netns: OwnedFd,
 }
 
 /// Starts the owner and, when it is `ready`, serves until told to stop.
@@ -73,12 +108,15 @@ pub(super) fn spawn(
         .map_err(|error| Error::kernel("start the networks' thread", error))
 }
 
-/// A container's connection.
+/// A container's connections.
 #[derive(Debug)]
 struct Attached {
-    tenant: TenantName,
-    endpoint: Endpoint,
+    endpoints: Vec<Endpoint>,
+    /// What it wants published.
+    wanted: Vec<PublishRequest>,
     held: Held,
+    /// Where its ports lead.
+    target: Target,
 }
 
 #[derive(Debug)]
@@ -94,16 +132,20 @@ struct Owner {
     /// Removes interfaces: tens of milliseconds each, so not in anybody's way.
     unplugging: Worker,
     ports: Ports,
-    bridges: BTreeMap<TenantName, Bridge>,
+    bridges: BTreeMap<NetworkId, Bridge>,
+    /// Networks that are nothing but a configuration for others.
+    configurations: BTreeMap<NetworkId, Definition>,
     bare: Pool,
     attached: HashMap<ContainerId, Attached>,
-    /// Interfaces (at least loopback) between which the host forwarded nothing
-    /// before us; empty if it forwarded already.
-    before: Vec<Vec<u8>>,
-    /// Ports of our bridges that the last engine left, until `readopt`.
+    host: host::Host,
+    /// Bridges of users' networks that the last engine left, until `readopt`.
+    found: BTreeMap<NetworkId, Link>,
+    /// Ports of our bridges that it left.
     left: Vec<String>,
-    /// Whether the firewall's table is ours and not the last engine's.
+    /// Whether the firewall's tables are ours and not the last engine's.
     built: bool,
+    /// Nanoseconds since 1970.
+    started: i64,
 }
 
 impl Owner {
@@ -113,15 +155,16 @@ impl Owner {
         token: &TaskTrackerToken,
     ) -> Result<Self, Error> {
         let names = Names::new(&config.bridge)?;
-        if config.address_pool.prefix_len() >= ipam::SMALLEST {
-            return Err(Error::NoSubnet(config.address_pool));
+        if config.address_pool.prefix_len() >= SMALLEST {
+            return Err(Error::NoSubnet(config.address_pool.into()));
         }
         let opening = |error| Error::kernel("open netlink sockets", error);
         let worker = |name| {
             let guard = config.guard.clone();
             Worker::spawn(name, sender.clone(), token.clone(), guard).map_err(opening)
         };
-        let range = ephemeral().map_err(|e| Error::kernel("read ip_local_port_range", e))?;
+        let range = host::ephemeral();
+        let range = range.map_err(|e| Error::kernel("read ip_local_port_range", e))?;
         let mut owner = Self {
             rtnl: Rtnl::open().map_err(opening)?,
             nft: Nft::open().map_err(opening)?,
@@ -130,18 +173,21 @@ impl Owner {
             unplugging: worker("networks-gone")?,
             ports: Ports::new(range),
             bridges: BTreeMap::new(),
+            configurations: BTreeMap::new(),
             bare: Pool::default(),
             attached: HashMap::new(),
-            before: Vec::new(),
+            host: host::Host::default(),
+            found: BTreeMap::new(),
             left: Vec::new(),
             built: false,
+            started: crate::events::now(),
             config,
             names,
         };
         owner
             .look_round()
             .map_err(|error| Error::kernel("look at the host's interfaces", error))?;
-        owner.bridge(&TenantName::operator())?;
+        owner.default_bridge(&TenantName::operator())?;
         owner.refill();
         Ok(owner)
     }
@@ -150,83 +196,119 @@ impl Owner {
     fn look_round(&mut self) -> io::Result<()> {
         let (links, addresses) = (self.rtnl.links()?, self.rtnl.addresses()?);
         for link in &links {
+            if let Some(network) = self.names.network(link) {
+                self.found.insert(network, link.clone());
+                continue;
+            }
             let Some(tenant) = self.names.tenant(link) else { continue };
-            match self.names.adopt(&tenant, link, &addresses) {
-                Some(bridge) => drop(self.bridges.insert(tenant, bridge)),
+            match self.names.adopt(&tenant, link, &addresses, self.started) {
+                Some(bridge) => drop(self.bridges.insert(bridge.id(), bridge)),
                 None => self.rtnl.delete(&link.name)?,
             }
         }
-        let ours = |link: &Link| self.bridges.values().any(|bridge| bridge.index == link.index);
-        let port = |link: &Link| {
-            link.master.is_some_and(|master| self.bridges.values().any(|b| b.index == master))
-        };
+        let found = self.found.values().map(|link| link.index);
+        let ours: Vec<u32> = self.bridges.values().map(|it| it.index).chain(found).collect();
+        let port = |link: &Link| link.master.is_some_and(|master| ours.contains(&master));
         self.left = links.iter().filter(|l| port(l)).map(|l| l.name.clone()).collect();
-        self.before = if sysctl(FORWARDING)? == "0" {
-            let others = links.iter().filter(|l| !ours(l) && !port(l));
-            others.map(|link| interface(&link.name)).collect()
-        } else {
-            self.nft.keys(&self.config.bridge, firewall::BEFORE)?
-        };
+        let others = links.iter().filter(|link| !ours.contains(&link.index) && !port(link));
+        let others: Vec<Vec<u8>> = others.map(|link| interface(&link.name)).collect();
+        self.host = host::Host::look(&mut self.nft, &self.config.bridge, &others)?;
         Ok(())
     }
 
     fn serve(mut self, commands: Receiver<Command>) {
         for command in &commands {
             match command {
-                Command::Readopt { running, reply } => answer(reply, self.readopt(running)),
+                Command::Readopt { found, reply } => answer(reply, self.readopt(found)),
+                Command::Create { definition, reply } => self.create_for(*definition, reply),
+                Command::Retire { network, reply } => answer(reply, self.retire(network)),
+                Command::Remove { network, removed, reply } => {
+                    answer(reply, self.remove(network, removed));
+                }
+                Command::List { tenant, reply } => answer(reply, self.list(&tenant)),
                 Command::Attach { request, reply } => self.attach_for(request, reply),
                 Command::Detach { container, reply } => answer(reply, self.detach(container)),
-                Command::Describe { tenant, reply } => answer(reply, self.describe(&tenant)),
+                Command::Connect { request, reply } => self.connect_for(request, reply),
+                Command::Disconnect { request, reply } => self.disconnect_for(&request, reply),
                 Command::Stats { container, reply } => answer(reply, self.stats(container)),
-                Command::Made { place, made } => self.made(place.as_ref(), made),
-                Command::Gone { what, gone } => self.gone(&what, gone),
+                Command::Made { place, made } => self.made(place, made),
+                Command::Gone { what, gone } => self.gone(what, gone),
                 Command::RemoveAll { reply } => return answer(reply, self.remove_all(commands)),
                 Command::Stop => return,
             }
         }
     }
 
-    fn readopt(&mut self, running: Vec<Running>) -> Result<Vec<(ContainerId, Published)>, Error> {
+    fn readopt(&mut self, found: Found) -> Result<Vec<(ContainerId, Published)>, Error> {
+        self.readopt_networks(found.networks)?;
         let mut lost = Vec::new();
-        for Running { container, tenant, endpoint, ports } in running {
-            let bridge = self.bridge(&tenant)?;
-            match bridge.addresses.take(Some(endpoint.address), bridge.id) {
-                // Outside when the bridge was removed meanwhile and made anew.
-                Ok(_) | Err(Error::AddressOutside { .. }) => {}
-                Err(error) => return Err(error),
+        for Running { container, tenant, endpoints, wanted, ports } in found.running {
+            for endpoint in &endpoints {
+                self.readopt_endpoint(&tenant, endpoint)?;
             }
             let (held, gone) = hold_again(ports);
             lost.extend(gone.into_iter().map(|port| (container, port)));
-            self.attached.insert(container, Attached { tenant, endpoint, held });
+            let target = self.target(&endpoints);
+            let attached = Attached { endpoints, wanted, held, target };
+            self.attached.insert(container, attached);
         }
         self.build()?;
         for host_interface in std::mem::take(&mut self.left) {
-            if !self.attached.values().any(|a| a.endpoint.host_interface == host_interface) {
-                self.unplug(TenantName::operator(), Ipv4Addr::UNSPECIFIED, host_interface);
+            let mut endpoints = self.attached.values().flat_map(|it| &it.endpoints);
+            if !endpoints.any(|endpoint| endpoint.host_interface == host_interface) {
+                self.unplug(None, Vec::new(), host_interface);
             }
         }
         Ok(lost)
     }
 
-    /// Makes the firewall's table say what is known, in place of any other.
+    fn readopt_endpoint(&mut self, tenant: &TenantName, endpoint: &Endpoint) -> Result<(), Error> {
+        if endpoint.network_id == self.names.id(tenant, super::DEFAULT) {
+            self.default_bridge(tenant)?;
+        }
+        // Without a record of its network it keeps what it has.
+        let Some(bridge) = self.bridges.get_mut(&endpoint.network_id) else { return Ok(()) };
+        let addresses: Vec<_> = endpoint.addresses().collect();
+        match bridge.take(&addresses) {
+            // Outside when the bridge was removed meanwhile and made anew.
+            Ok(_) | Err(Error::AddressOutside { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Makes the firewall's tables say what is known, in place of any others.
     fn build(&mut self) -> Result<(), Error> {
         let mut batch = Batch::new(&self.config.bridge);
-        firewall::ruleset(&mut batch);
-        for bridge in self.bridges.values() {
-            firewall::add_bridge(&mut batch, &bridge.name, bridge.subnet);
-        }
-        self.before.iter().for_each(|name| firewall::add_before(&mut batch, name.clone()));
-        for attached in self.attached.values() {
-            for port in &attached.held.ports {
-                firewall::publish(&mut batch, port, attached.endpoint.address);
+        for family in &self.host.families {
+            firewall::ruleset(&mut batch, *family);
+            for name in self.host.before(*family) {
+                firewall::add_before(&mut batch, *family, name.clone());
             }
         }
-        let doing = || format!("build the firewall's table {}", self.config.bridge);
+        let mut walls: BTreeMap<&TenantName, Vec<firewall::Wall>> = BTreeMap::new();
+        for bridge in self.bridges.values() {
+            let (wall, others) =
+                (bridge.wall(), walls.entry(&bridge.definition.tenant).or_default());
+            firewall::change_bridge(&mut batch, &self.host.families, (&wall, others), true);
+            others.push(wall);
+        }
+        for attached in self.attached.values() {
+            publish(&mut batch, &attached.held, attached.target);
+        }
+        let doing = || format!("build the firewall's tables {}", self.config.bridge);
         self.nft.commit(batch).map_err(|error| Error::kernel(doing(), error))?;
-        // Only now, so that the host never forwards what the table refuses.
-        set_sysctl(FORWARDING, "1").map_err(|error| Error::kernel("set ip_forward", error))?;
+        // Only now, so that the host never forwards what the tables refuse.
+        let set = set_sysctl(host::FORWARDING, "1");
+        set.map_err(|error| Error::kernel("set ip_forward", error))?;
+        if self.bridges.values().any(|bridge| bridge.definition.ipv6) {
+            self.forward_ipv6()?;
+        }
         self.built = true;
         Ok(())
+    }
+
+    fn forward_ipv6(&self) -> Result<(), Error> {
+        self.host.forward_ipv6().map_err(|error| Error::kernel("let IPv6 be forwarded", error))
     }
 
     /// Carries out changes that are in what is known already.
@@ -237,43 +319,21 @@ impl Owner {
         match self.nft.commit(batch) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => self.build(),
             done => done.map_err(|error| {
-                Error::kernel(format!("change the firewall's table {}", self.config.bridge), error)
+                Error::kernel(format!("change the firewall's tables {}", self.config.bridge), error)
             }),
         }
     }
 
-    /// A tenant's bridge, made if there is none yet.
-    fn bridge(&mut self, tenant: &TenantName) -> Result<&mut Bridge, Error> {
-        if !self.bridges.contains_key(tenant) {
-            let made = self.names.make(&mut self.rtnl, tenant, self.config.address_pool)?;
-            let mut batch = Batch::new(&self.config.bridge);
-            firewall::add_bridge(&mut batch, &made.name, made.subnet);
-            let name = made.name.clone();
-            self.bridges.insert(tenant.clone(), made);
-            if let Err(error) = self.change(batch) {
-                self.bridges.remove(tenant);
-                let doing = || format!("remove the bridge {name}");
-                self.rtnl.delete(&name).map_err(|error| Error::kernel(doing(), error))?;
-                return Err(error);
-            }
+    fn stats(&mut self, container: ContainerId) -> Result<Vec<(String, Counters)>, Error> {
+        let Some(attached) = self.attached.get(&container) else { return Ok(Vec::new()) };
+        let mut all = Vec::new();
+        for endpoint in &attached.endpoints {
+            let name = &endpoint.host_interface;
+            let found = self.rtnl.find(name);
+            let found = found.map_err(|e| Error::kernel(format!("read counters of {name}"), e))?;
+            all.extend(found.map(|link| (endpoint.interface.clone(), link.counters)));
         }
-        Ok(self.bridges.get_mut(tenant).expect("it was there or is since a moment ago"))
-    }
-
-    fn describe(&mut self, tenant: &TenantName) -> Result<Network, Error> {
-        let bridge = self.bridge(tenant)?;
-        let (id, name, subnet) = (bridge.id, bridge.name.clone(), bridge.subnet);
-        let theirs = self.attached.iter().filter(|(_, attached)| attached.tenant == *tenant);
-        let endpoints = theirs.map(|(id, attached)| (*id, attached.endpoint.clone())).collect();
-        Ok(Network { id, bridge: name, subnet, gateway: gateway_of(subnet), endpoints })
-    }
-
-    fn stats(&mut self, container: ContainerId) -> Result<Option<Counters>, Error> {
-        let Some(attached) = self.attached.get(&container) else { return Ok(None) };
-        let name = &attached.endpoint.host_interface;
-        let found = self.rtnl.find(name);
-        let found = found.map_err(|e| Error::kernel(format!("read counters of {name}"), e))?;
-        Ok(found.map(|link| link.counters))
+        Ok(all)
     }
 
     fn remove_all(mut self, commands: Receiver<Command>) -> Result<(), Error> {
@@ -293,26 +353,25 @@ impl Owner {
         }
         // Forwarding goes as it came, unless others have come to need it.
         let links = self.rtnl.links().map_err(refused("list interfaces"))?;
-        if !self.before.is_empty() && self.built && !links.iter().any(|link| link.is_bridge) {
-            set_sysctl(FORWARDING, "0").map_err(refused("set ip_forward"))?;
+        if self.built && !links.iter().any(|link| link.is_bridge) {
+            self.host.restore().map_err(refused("set ip_forward"))?;
         }
         let mut batch = Batch::new(&self.config.bridge);
-        batch.no_table();
-        self.nft.commit(batch).map_err(refused("remove the firewall's table"))
+        self.host.families.iter().for_each(|family| batch.family(*family).no_table());
+        self.nft.commit(batch).map_err(refused("remove the firewall's tables"))
+    }
+}
+
+/// Leads ports to where they are to lead.
+fn publish(batch: &mut Batch, held: &Held, target: Target) {
+    for port in &held.ports {
+        if let Some(address) = target.of(port) {
+            firewall::publish(batch, port, address);
+        }
     }
 }
 
 fn answer<T>(reply: Reply<T>, result: Result<T, Error>) {
     // Nobody listens when the caller has gone; the work is done all the same.
     drop(reply.send(result));
-}
-
-/// The kernel's range for ports that nobody chose.
-fn ephemeral() -> io::Result<std::ops::RangeInclusive<u16>> {
-    let text = sysctl("net/ipv4/ip_local_port_range")?;
-    let mut ends = text.split_whitespace().map(str::parse);
-    match (ends.next(), ends.next()) {
-        (Some(Ok(first)), Some(Ok(last))) => Ok(first..=last),
-        _ => Err(io::ErrorKind::InvalidData.into()),
-    }
 }

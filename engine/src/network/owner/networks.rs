@@ -1,0 +1,299 @@
+//! The owner's networks: find, make, remove.
+
+use super::{Batch, Owner, Reply, answer};
+use crate::{
+    error::chain,
+    ids::{ContainerId, NetworkId, TenantName},
+    network::{
+        DEFAULT, Definition, Driver, Error, Network,
+        bridge::{Bridge, bridge},
+        definition::{AddressPool, Settings},
+        firewall,
+        ipam::{default_gateway, free_subnet, is_own, overlap, prefix_in},
+    },
+};
+use ipnet::IpNet;
+use std::collections::BTreeSet;
+use tracing::{error, warn};
+
+/// The length of the prefix of a subnet of IPv6 that nobody chose, in bits.
+const PREFIX6: u8 = 64;
+
+impl Owner {
+    /// A tenant's network `bridge`, made if there is none yet.
+    pub(super) fn default_bridge(&mut self, tenant: &TenantName) -> Result<NetworkId, Error> {
+        let id = self.names.id(tenant, DEFAULT);
+        if !self.bridges.contains_key(&id) {
+            let pool = self.config.address_pool;
+            let prefix = prefix_in(pool, tenant.is_operator());
+            let subnet = free_subnet(pool.into(), prefix, &self.used()?);
+            let subnet = subnet.ok_or(Error::NoSubnet(pool.into()))?;
+            let definition = self.names.default_network(tenant, subnet, self.started);
+            self.make(definition)?;
+        }
+        Ok(id)
+    }
+
+    /// All subnets that are somebody's: the host's and ours.
+    fn used(&mut self) -> Result<Vec<IpNet>, Error> {
+        let refused = |error| Error::kernel("look at the host's routes", error);
+        let mut used = self.rtnl.destinations().map_err(refused)?;
+        used.extend(self.rtnl.addresses().map_err(refused)?.into_iter().map(|(_, net)| net));
+        used.extend(self.subnets());
+        Ok(used)
+    }
+
+    fn subnets(&self) -> Vec<IpNet> {
+        let pools = self.bridges.values().flat_map(|bridge| bridge.definition.used_pools());
+        pools.map(|pool| pool.subnet).collect()
+    }
+
+    /// A tenant's bridges as the firewall sees them.
+    fn walls(&self, tenant: &TenantName) -> Vec<firewall::Wall> {
+        let own = self.bridges.values().filter(|bridge| bridge.definition.tenant == *tenant);
+        own.map(Bridge::wall).collect()
+    }
+
+    /// Makes a network's bridge, and lets the firewall know it.
+    fn make(&mut self, definition: Definition) -> Result<(), Error> {
+        let (id, ipv6) = (definition.id, definition.ipv6);
+        let others = self.walls(&definition.tenant);
+        let made = self.names.make(&mut self.rtnl, definition)?;
+        let (name, wall) = (made.name.clone(), made.wall());
+        self.bridges.insert(id, made);
+        let mut batch = Batch::new(&self.config.bridge);
+        firewall::change_bridge(&mut batch, &self.host.families, (&wall, &others), true);
+        // First, so that the firewall's change is the last, and undone by itself.
+        let forwarded = if ipv6 && self.built { self.forward_ipv6() } else { Ok(()) };
+        forwarded.and_then(|()| self.change(batch)).inspect_err(|_| {
+            self.bridges.remove(&id);
+            if let Err(error) = self.rtnl.delete(&name) {
+                warn!(%name, error = %chain(&error), "a bridge that nobody needs stays");
+            }
+        })
+    }
+
+    /// Takes over the networks on record, and removes those that are not.
+    pub(super) fn readopt_networks(&mut self, networks: Vec<Definition>) -> Result<(), Error> {
+        for definition in networks {
+            let (id, name) = (definition.id, definition.name.clone());
+            if definition.config_only {
+                self.configurations.insert(id, definition);
+                continue;
+            }
+            let taken = match self.found.remove(&id) {
+                Some(link) => bridge(definition, link.name, link.index)
+                    .map(|bridge| drop(self.bridges.insert(id, bridge))),
+                None => self.make(definition),
+            };
+            // The others can go on without it: who needs it will hear of it.
+            if let Err(error) = taken {
+                error!(network = name, error = %chain(&error), "cannot make a network again");
+            }
+        }
+        for link in std::mem::take(&mut self.found).into_values() {
+            let doing = || format!("remove the bridge {}", link.name);
+            self.rtnl.delete(&link.name).map_err(|error| Error::kernel(doing(), error))?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn create_for(&mut self, definition: Definition, reply: Reply<Definition>) {
+        let id = definition.id;
+        if !self.built
+            && let Err(error) = self.readopt(super::Found::default())
+        {
+            return answer(reply, Err(error));
+        }
+        if let Err(Ok(_)) = reply.send(self.create(definition)) {
+            // The caller has gone, so nobody will record it.
+            if let Err(error) = self.remove(id, true) {
+                warn!(network = %id, error = %chain(&error), "cannot remove what nobody waits for");
+            }
+        }
+    }
+
+    fn create(&mut self, mut definition: Definition) -> Result<Definition, Error> {
+        let same_name =
+            |other: &Definition| other.tenant == definition.tenant && other.name == definition.name;
+        if self.definitions().any(same_name) {
+            return Err(Error::NetworkExists(definition.name));
+        }
+        Settings::of(&definition.options)?;
+        if definition.config_only {
+            self.configurations.insert(definition.id, definition.clone());
+            return Ok(definition);
+        }
+        self.choose_subnets(&mut definition)?;
+        for pool in &mut definition.pools {
+            reserve(pool)?;
+        }
+        self.make(definition.clone())?;
+        Ok(definition)
+    }
+
+    fn definitions(&self) -> impl Iterator<Item = &Definition> {
+        let bridges = self.bridges.values().map(|bridge| &bridge.definition);
+        bridges.chain(self.configurations.values())
+    }
+
+    /// Checks the subnets that the user chose, and chooses the others.
+    fn choose_subnets(&mut self, definition: &mut Definition) -> Result<(), Error> {
+        // Another tenant's must not draw away what is the host's to send.
+        let used = if definition.tenant.is_operator() { self.subnets() } else { self.used()? };
+        for pool in definition.used_pools() {
+            if used.iter().any(|other| overlap(other, &pool.subnet)) {
+                return Err(Error::PoolOverlaps);
+            }
+        }
+        let ours = self.config.address_pool;
+        let six = IpNet::V6(self.names.unique_local());
+        for (ipv4, pool, prefix) in
+            [(true, IpNet::V4(ours), prefix_in(ours, false)), (false, six, PREFIX6)]
+        {
+            if !definition.has(ipv4) || definition.pool(ipv4).is_some() {
+                continue;
+            }
+            let mut used = self.used()?;
+            used.extend(definition.pools.iter().map(|pool| pool.subnet));
+            let subnet = free_subnet(pool, prefix, &used).ok_or(Error::NoSubnet(pool))?;
+            definition.pools.push(AddressPool { subnet, ..AddressPool::default() });
+        }
+        Ok(())
+    }
+
+    /// Nobody joins any more; the caller removes the record, then calls `remove`.
+    pub(super) fn retire(&mut self, network: NetworkId) -> Result<(), Error> {
+        if let Some(definition) = self.configurations.get(&network) {
+            let name = &definition.name;
+            let of_it = |other: &Definition| {
+                other.tenant == definition.tenant && other.config_from == *name
+            };
+            if self.definitions().any(of_it) {
+                return Err(Error::ConfigurationInUse(name.clone()));
+            }
+            return Ok(());
+        }
+        let on_it = |(container, attached): (&ContainerId, &super::Attached)| {
+            let endpoint = attached.endpoints.iter().find(|it| it.network_id == network)?;
+            Some((*container, endpoint.endpoint_id))
+        };
+        let endpoints: Vec<_> = self.attached.iter().filter_map(on_it).collect();
+        let missing = || Error::NoNetwork(network.to_string());
+        let bridge = self.bridges.get_mut(&network).ok_or_else(missing)?;
+        if bridge.leaving {
+            return Err(Error::NoNetwork(bridge.definition.name.clone()));
+        }
+        if !endpoints.is_empty() {
+            return Err(Error::Active { name: bridge.definition.name.clone(), endpoints });
+        }
+        bridge.leaving = true;
+        Ok(())
+    }
+
+    /// Removes a network that is not on record any more; or, if that could not
+    /// be `removed`, lets it be as it was.
+    pub(super) fn remove(&mut self, network: NetworkId, removed: bool) -> Result<(), Error> {
+        if !removed {
+            if let Some(bridge) = self.bridges.get_mut(&network) {
+                bridge.leaving = false;
+            }
+            return Ok(());
+        }
+        self.configurations.remove(&network);
+        let Some(bridge) = self.bridges.remove(&network) else { return Ok(()) };
+        let (wall, others) = (bridge.wall(), self.walls(&bridge.definition.tenant));
+        let mut batch = Batch::new(&self.config.bridge);
+        firewall::change_bridge(&mut batch, &self.host.families, (&wall, &others), false);
+        let changed = self.change(batch);
+        let name = &bridge.name;
+        // Whatever the firewall says: without its interface nothing passes.
+        let gone = self.rtnl.delete(name);
+        gone.map_err(|error| Error::kernel(format!("remove the bridge {name}"), error))?;
+        changed
+    }
+
+    /// A tenant's networks: first those that nobody made, in Docker's order.
+    pub(super) fn list(&mut self, tenant: &TenantName) -> Result<Vec<Network>, Error> {
+        let bridge = self.default_bridge(tenant)?;
+        let nameless = |(name, driver)| Network {
+            definition: self.names.nameless(tenant, name, driver, self.started),
+            bridge: String::new(),
+            endpoints: Vec::new(),
+        };
+        let mut all: Vec<Network> = self.describe(&bridge).into_iter().collect();
+        all.extend([("none", Driver::Null), ("host", Driver::Host)].map(nameless));
+        let own = |id: &&NetworkId, definition: &Definition| {
+            definition.tenant == *tenant && **id != bridge
+        };
+        let made = self.bridges.iter().filter(|(id, it)| own(id, &it.definition) && !it.leaving);
+        all.extend(made.filter_map(|(id, _)| self.describe(id)));
+        let configurations = self.configurations.iter().filter(|(id, it)| own(id, it));
+        all.extend(configurations.map(|(_, definition)| Network {
+            definition: definition.clone(),
+            bridge: String::new(),
+            endpoints: Vec::new(),
+        }));
+        Ok(all)
+    }
+
+    fn describe(&self, id: &NetworkId) -> Option<Network> {
+        let bridge = self.bridges.get(id)?;
+        let attached = self.attached.iter().map(|(id, attached)| (id, &attached.endpoints));
+        Some(Network {
+            definition: bridge.definition.clone(),
+            bridge: bridge.name.clone(),
+            endpoints: crate::network::bridge::members(*id, attached),
+        })
+    }
+
+    /// A network that containers can join: by name, id, or a prefix of an id
+    /// that is one only.
+    pub(super) fn joinable(
+        &mut self,
+        tenant: &TenantName,
+        reference: &str,
+    ) -> Result<NetworkId, Error> {
+        if reference == DEFAULT || reference == "default" {
+            return self.default_bridge(tenant);
+        }
+        let own = |bridge: &&Bridge| bridge.definition.tenant == *tenant && !bridge.leaving;
+        let all: Vec<&Bridge> = self.bridges.values().filter(own).collect();
+        let exact = |it: &&&Bridge| {
+            it.definition.name == reference || it.definition.id.to_string() == reference
+        };
+        if let Some(bridge) = all.iter().find(exact) {
+            return Ok(bridge.id());
+        }
+        let missing = || Error::NoNetwork(reference.to_owned());
+        let mut all = all.into_iter().filter(|it| it.id().to_string().starts_with(reference));
+        match (all.next(), all.next()) {
+            _ if reference.is_empty() => Err(missing()),
+            (Some(bridge), None) => Ok(bridge.id()),
+            (Some(_), Some(_)) => Err(Error::Ambiguous(reference.to_owned())),
+            (None, _) => Err(missing()),
+        }
+    }
+}
+
+/// Chooses the gateway, if nobody has, and checks what is to be kept free.
+fn reserve(pool: &mut AddressPool) -> Result<(), Error> {
+    match pool.gateway {
+        Some(gateway) if is_own(pool.subnet, gateway) => {
+            return Err(Error::GatewayInUse(gateway));
+        }
+        Some(_) => {}
+        None => {
+            let gateway = default_gateway(pool.subnet, pool.range);
+            pool.gateway = Some(gateway.ok_or(Error::NoSubnet(pool.subnet))?);
+            pool.gateway_shown = !pool.chosen;
+        }
+    }
+    let mut taken: BTreeSet<_> = pool.gateway.into_iter().collect();
+    for (name, address) in &pool.auxiliary {
+        if is_own(pool.subnet, *address) || !taken.insert(*address) {
+            return Err(Error::AuxiliaryInUse { name: name.clone(), address: *address });
+        }
+    }
+    Ok(())
+}
