@@ -6,7 +6,7 @@ use aya_ebpf::{
 };
 use tritium_common::ids::CgroupId;
 
-use crate::maps::CONTAINER_LEVEL;
+use crate::maps::{CGROUP__ANCESTORS, CGROUP__KN, CGROUP__LEVEL, CONTAINER_LEVEL, KERNFS_NODE__ID};
 
 /// `CLOCK_MONOTONIC` in nanoseconds.
 #[inline(always)]
@@ -57,6 +57,23 @@ pub(crate) unsafe fn read<T>(base: *const u8, offset: &Global<u64>) -> Option<T>
     // SAFETY: the helper takes any address and fails on a bad one; the caller
     // answers for `T`.
     unsafe { bpf_probe_read_kernel(address) }.ok()
+}
+
+/// The ancestor at the containers' level of a `cgroup`.
+#[inline(always)]
+pub(crate) fn container_of(cgroup: *const u8) -> Option<CgroupId> {
+    let level = CONTAINER_LEVEL.load();
+    // SAFETY: all of these are integers or addresses, which any bytes make.
+    unsafe {
+        let depth: i32 = read(cgroup, &CGROUP__LEVEL)?;
+        if depth < level as i32 {
+            return None;
+        }
+        let ancestor: *const u8 =
+            read(cgroup.wrapping_add(8 * level as usize), &CGROUP__ANCESTORS)?;
+        let node: *const u8 = read(ancestor, &CGROUP__KN)?;
+        Some(CgroupId(read(node, &KERNFS_NODE__ID)?))
+    }
 }
 
 /// Adds to a number in a map that other CPUs may be adding to as well.

@@ -17,6 +17,7 @@ mod socket;
 mod sysctl;
 mod tenant;
 mod trace;
+mod traffic;
 mod wire;
 
 #[cfg(target_arch = "bpf")]

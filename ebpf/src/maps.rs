@@ -14,6 +14,7 @@ use tritium_common::{
     },
     ids::CgroupId,
     trace::{ErrorKey, MAX_WATCHED, Row, RowKey, State, Task, Watched},
+    traffic::{MAX_PAIRS, MAX_RTT_BUCKETS, Overflow, PairKey, RttKey, Traffic},
 };
 
 /// `BPF_F_NO_PREALLOC` of linux/bpf.h.
@@ -49,6 +50,18 @@ pub(crate) static DENIALS: HashMap<DenialKey, DenialCount> = HashMap::with_max_e
 /// The same, told as it happens, at most once per second, container and rule.
 #[map]
 pub(crate) static DENIED: RingBuf = RingBuf::with_byte_size(64 * 1024, 0);
+
+/// Who exchanged how much with whom.
+#[map]
+pub(crate) static TRAFFIC: HashMap<PairKey, Traffic> =
+    HashMap::with_max_entries(MAX_PAIRS, NO_PREALLOC);
+/// Round-trip times by bucket.
+#[map]
+pub(crate) static RTTS: HashMap<RttKey, u64> =
+    HashMap::with_max_entries(MAX_RTT_BUCKETS, NO_PREALLOC);
+/// What found no place in these two.
+#[map]
+pub(crate) static OVERFLOW: Array<Overflow> = Array::with_max_entries(1, 0);
 
 // The trace.
 
@@ -107,6 +120,7 @@ offsets!(
     CGROUP__ANCESTORS,
     CGROUP__KN,
     KERNFS_NODE__ID,
+    SOCK__SK_CGRP_DATA,
     LINUX_BINPRM__FILE,
     FILE__F_INODE,
     INODE__I_INO,

@@ -18,13 +18,14 @@ use aya_ebpf::{
 use tritium_common::{
     guard::rule,
     ids::{CgroupId, TenantId},
+    traffic::OTHER_TENANT,
 };
 
 use crate::{
     denial::{self, Detail},
     kernel,
     maps::CONTAINER_LEVEL,
-    tenant,
+    tenant, traffic,
 };
 
 /// The loopback's index in every network namespace.
@@ -109,11 +110,19 @@ fn may_pass(ctx: &SkBuffContext, out: bool) -> bool {
         generated::bpf_skb_ancestor_cgroup_id(ctx.skb.skb, CONTAINER_LEVEL.load() as i32)
     });
     let Some(packet) = Packet::of(ctx, out) else { return false };
-    if let Some(entry) = tenant::entry(cgroup)
-        && !tenant::is_foreign(&packet.peer, entry.tenant)
-        && !(out && reaches_foreign_socket(ctx, &packet, entry.tenant))
-    {
-        return true;
+    if let Some(entry) = tenant::entry(cgroup) {
+        // SAFETY: the kernel passes a whole __sk_buff.
+        let inside = unsafe { (*ctx.skb.skb).ifindex } == LOOPBACK;
+        let peer = tenant::peer(&packet.peer, entry.tenant);
+        if peer != OTHER_TENANT
+            && !(out && inside && reaches_foreign_socket(ctx, &packet, entry.tenant))
+        {
+            if !inside {
+                traffic::packet(ctx, cgroup, peer, out);
+            }
+            return true;
+        }
+        traffic::dropped(cgroup, OTHER_TENANT);
     }
     denial::count(
         cgroup,
@@ -150,10 +159,7 @@ impl Packet {
 /// Whether a packet on the loopback goes to another tenant's socket.
 #[inline(always)]
 fn reaches_foreign_socket(ctx: &SkBuffContext, packet: &Packet, tenant: TenantId) -> bool {
-    // SAFETY: the kernel passes a whole __sk_buff.
-    if unsafe { (*ctx.skb.skb).ifindex } != LOOPBACK
-        || (packet.protocol != TCP && packet.protocol != UDP)
-    {
+    if packet.protocol != TCP && packet.protocol != UDP {
         return false;
     }
     let Ok(ports) = ctx.load::<[u16; 2]>(packet.transport) else { return false };

@@ -6,10 +6,7 @@ use tritium_common::{guard::rule, ids::CgroupId};
 use crate::{
     denial::{self, Detail},
     kernel::{self, read},
-    maps::{
-        CGROUP__ANCESTORS, CGROUP__KN, CGROUP__LEVEL, CONTAINER_LEVEL, CSS_SET__DFL_CGRP,
-        KERNFS_NODE__ID, TASK_STRUCT__CGROUPS,
-    },
+    maps::{CSS_SET__DFL_CGRP, TASK_STRUCT__CGROUPS},
     socket::guarded,
 };
 
@@ -31,18 +28,10 @@ pub(crate) fn lsm_ptrace(ctx: LsmContext) -> i32 {
 /// The ancestor cgroup at the containers' level of a `task_struct`.
 #[inline(always)]
 fn container_of(task: *const u8) -> Option<CgroupId> {
-    let level = CONTAINER_LEVEL.load();
-    // SAFETY: all of these are integers or addresses, which any bytes make.
-    unsafe {
+    // SAFETY: both are addresses, which any bytes make.
+    let cgroup: *const u8 = unsafe {
         let set: *const u8 = read(task, &TASK_STRUCT__CGROUPS)?;
-        let cgroup: *const u8 = read(set, &CSS_SET__DFL_CGRP)?;
-        let depth: i32 = read(cgroup, &CGROUP__LEVEL)?;
-        if depth < level as i32 {
-            return None;
-        }
-        let ancestor: *const u8 =
-            read(cgroup.wrapping_add(8 * level as usize), &CGROUP__ANCESTORS)?;
-        let node: *const u8 = read(ancestor, &CGROUP__KN)?;
-        Some(CgroupId(read(node, &KERNFS_NODE__ID)?))
-    }
+        read(set, &CSS_SET__DFL_CGRP)?
+    };
+    kernel::container_of(cgroup)
 }

@@ -3,6 +3,7 @@
 use tritium_common::{
     guard::Entry,
     ids::{CgroupId, TenantId},
+    traffic::{OTHER_TENANT, OUTSIDE},
 };
 
 use crate::{
@@ -26,14 +27,21 @@ pub(crate) fn entry(cgroup: CgroupId) -> Option<&'static Entry> {
     unsafe { CONTAINERS.get(cgroup) }
 }
 
+/// Who has `address`, as a container of `tenant` may know it.
+#[inline(always)]
+pub(crate) fn peer(address: &[u8; 16], tenant: TenantId) -> CgroupId {
+    // SAFETY: as in `entry`.
+    match unsafe { ADDRESSES.get(address) } {
+        Some(owner) if owner.tenant == tenant => owner.cgroup,
+        Some(_) => OTHER_TENANT,
+        None => OUTSIDE,
+    }
+}
+
 /// Whether `address` is a container's of another tenant.
 #[inline(always)]
 pub(crate) fn is_foreign(address: &[u8; 16], tenant: TenantId) -> bool {
-    // SAFETY: as in `entry`.
-    match unsafe { ADDRESSES.get(address) } {
-        Some(owner) => owner.tenant != tenant,
-        None => false,
-    }
+    peer(address, tenant) == OTHER_TENANT
 }
 
 /// An IPv4 address as ::ffff:a.b.c.d, from network order in memory.

@@ -26,6 +26,7 @@ use crate::{
     load::{GuardObject, Load},
     rule::Rule,
     sample::ContainerLabels,
+    traffic::{Counters, PeerTraffic, Uncounted},
     wire::{self, Interface, Wire, WireFault, octets},
 };
 
@@ -115,6 +116,7 @@ struct State {
     devices: maps::HashMap<MapData, DeviceKey, u32>,
     exec_denied: maps::HashMap<MapData, ExecKey, u32>,
     denials: maps::HashMap<MapData, DenialKey, DenialCount>,
+    counters: Counters,
     /// What `bindings` and `addresses` hold of each container, so that nobody has to search them.
     held: HashMap<CgroupId, Held>,
     gone: HashMap<CgroupId, Instant>,
@@ -173,6 +175,7 @@ impl Guard {
             devices: hash(object, "DEVICES")?,
             exec_denied: hash(object, "EXEC_DENIED")?,
             denials: hash(object, "DENIALS")?,
+            counters: Counters::open(object)?,
             held: HashMap::new(),
             gone: HashMap::new(),
         };
@@ -393,6 +396,18 @@ impl Guard {
         Ok(denials)
     }
 
+    /// What containers have exchanged with each other and the outside, by container and peer;
+    /// also those gone within the last ten minutes. And what could not be counted.
+    ///
+    /// # Errors
+    /// When the kernel refuses to read.
+    pub fn traffic(&self) -> Result<(Vec<PeerTraffic>, Uncounted), GuardFault> {
+        let Some(state) = self.state() else { return Ok((Vec::new(), Uncounted::default())) };
+        let failed = || GuardFault::while_("read the traffic");
+        let all = state.counters.all(|cgroup| state.labels_of(cgroup)).map_err(failed())?;
+        Ok((all, state.counters.uncounted().map_err(failed())?))
+    }
+
     /// Names of a container that is, or lately was; empty ones for a cgroup that never was admitted.
     pub(crate) fn labels(&self, cgroup: u64) -> ContainerLabels {
         self.state().map_or_else(ContainerLabels::nobody, |state| state.labels_of(CgroupId(cgroup)))
@@ -463,6 +478,13 @@ impl State {
             .flatten()
             .map(|cgroup: CgroupId| self.labels_of(cgroup).id)
             .collect();
+        let ids: HashSet<String> = alive.iter().cloned().collect();
+        let gone: HashSet<CgroupId> = old.iter().copied().collect();
+        let names: HashMap<CgroupId, ContainerLabels> =
+            self.labels.keys().flatten().map(|it: CgroupId| (it, self.labels_of(it))).collect();
+        let named = |it| names.get(&it).cloned().unwrap_or_else(ContainerLabels::nobody);
+        // Nothing is lost when this fails: the next sweep does it.
+        drop(self.counters.forget(&gone, &ids, named));
         for cgroup in old {
             if alive.contains(&self.labels_of(cgroup).id) {
                 continue;

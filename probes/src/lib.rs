@@ -28,6 +28,7 @@ pub mod metrics;
 pub mod rule;
 pub mod sample;
 pub mod trace;
+pub mod traffic;
 pub mod wire;
 
 mod btf;
@@ -39,6 +40,7 @@ pub use guard::{Admission, Denial, Device, DeviceKind, DevicePolicy, Guard};
 pub use rule::Rule;
 pub use sample::{ContainerLabels, ContainerSample, EngineSample, NetworkSample, Sample, Snapshot};
 pub use trace::{ErrorCount, Percentiles, SyscallStats, Trace, TraceSnapshot};
+pub use traffic::{Counts, PeerTraffic, Uncounted};
 pub use wire::Interface;
 
 use crate::load::{GuardObject, Load, Place, TraceObject, remove_all, root_cause};
@@ -287,12 +289,18 @@ impl Probes {
             warn!(error = &error as &dyn std::error::Error, "cannot read the denials");
             Vec::new()
         });
+        let (traffic, uncounted) = self.guard.traffic().unwrap_or_else(|error| {
+            warn!(error = &error as &dyn std::error::Error, "cannot read the traffic");
+            (Vec::new(), Uncounted::default())
+        });
         Snapshot {
             at: SystemTime::now(),
             in_force: self.in_force.clone(),
             sample,
             syscalls,
             denials,
+            traffic,
+            uncounted,
         }
     }
 }

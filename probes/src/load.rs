@@ -30,7 +30,7 @@ use crate::{
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("TRITIUM_BPF_OBJECT"));
 
 /// Programs of the guard, what each needs, and what is lost without it.
-const GUARD: [(&str, &str, &str); 13] = [
+const GUARD: [(&str, &str, &str); 14] = [
     (
         "guard_device",
         "cgroup device program",
@@ -88,6 +88,11 @@ const GUARD: [(&str, &str, &str); 13] = [
     ),
     ("lsm_socket", "BPF LSM, socket_create", "packet sockets are the runtime's to refuse"),
     (
+        "count_tcp",
+        "cgroup sockops program",
+        "connections, segments sent again and round-trip times are not counted",
+    ),
+    (
         WIRE,
         "tc program, classifier bpf",
         "who has a raw socket can send in the name of others on the same network",
@@ -107,7 +112,7 @@ const TRACE: [(&str, &str); 5] = [
     ("trace_enter", "sys_enter"),
 ];
 
-const GUARD_MAPS: [&str; 8] = [
+const GUARD_MAPS: [&str; 11] = [
     "CONTAINERS",
     "LABELS",
     "ADDRESSES",
@@ -116,12 +121,15 @@ const GUARD_MAPS: [&str; 8] = [
     "EXEC_DENIED",
     "DENIALS",
     "DENIED",
+    "TRAFFIC",
+    "RTTS",
+    "OVERFLOW",
 ];
 const TRACE_MAPS: [&str; 8] =
     ["WATCHES", "TASKS", "STATE", "WATCHED", "ROWS", "FREE_ROWS", "ROW_OWNERS", "ERRORS"];
 
 /// Members whose offsets the programs know by a global named `STRUCT__MEMBER`.
-const OFFSETS: [(&str, &str, &str); 13] = [
+const OFFSETS: [(&str, &str, &str); 14] = [
     ("PT_REGS__CS", "pt_regs", "cs"),
     ("TASK_STRUCT__CGROUPS", "task_struct", "cgroups"),
     ("CSS_SET__DFL_CGRP", "css_set", "dfl_cgrp"),
@@ -135,6 +143,7 @@ const OFFSETS: [(&str, &str, &str); 13] = [
     ("INODE__I_NLINK", "inode", "i_nlink"),
     ("INODE__I_SB", "inode", "i_sb"),
     ("SUPER_BLOCK__S_DEV", "super_block", "s_dev"),
+    ("SOCK__SK_CGRP_DATA", "sock", "sk_cgrp_data"),
 ];
 
 /// Why the kernel side is not where it should be.
@@ -376,6 +385,7 @@ fn attach(
         Program::CgroupSkb(program) => program.load().and_then(|()| program.fd()),
         Program::CgroupSockAddr(program) => program.load().and_then(|()| program.fd()),
         Program::CgroupSock(program) => program.load().and_then(|()| program.fd()),
+        Program::SockOps(program) => program.load().and_then(|()| program.fd()),
         Program::CgroupDevice(program) => program.load().and_then(|()| program.fd()),
         Program::CgroupSysctl(program) => program.load().and_then(|()| program.fd()),
         Program::Lsm(program) => return attach_lsm(program, name, btf, pin),
@@ -404,6 +414,7 @@ fn hook_of(program: &str) -> Option<CgroupHook> {
         "guard_sendmsg6" => CgroupHook::Sendmsg6,
         "guard_egress" => CgroupHook::Egress,
         "guard_ingress" => CgroupHook::Ingress,
+        "count_tcp" => CgroupHook::SockOps,
         _ => return None,
     })
 }

@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 use crate::{
     sample::{ContainerLabels, ContainerSample, Snapshot},
     trace::{SyscallStats, TraceSnapshot},
+    traffic::PeerTraffic,
 };
 
 /// How a metric's values behave.
@@ -76,6 +77,44 @@ const NETWORK: Metric = Metric::new(
     Kind::Counter,
     "Bytes by network.io.direction and network.interface.name",
 );
+const PEER_IO: Metric = Metric::new(
+    "tritium.network.io",
+    "By",
+    Kind::Counter,
+    "Bytes of IP packets between a container's sockets and a peer, by network.io.direction",
+);
+const PACKETS: Metric = Metric::new(
+    "tritium.network.packets",
+    "{packet}",
+    Kind::Counter,
+    "IP packets between a container's sockets and a peer, by network.io.direction",
+);
+const DROPPED: Metric = Metric::new(
+    "tritium.network.dropped",
+    "{packet}",
+    Kind::Counter,
+    "Packets and frames of a container that the guard dropped, by peer",
+);
+const CONNECTIONS: Metric = Metric::new(
+    "tritium.network.connections",
+    "{connection}",
+    Kind::Counter,
+    "TCP connections established, by peer and who opened them",
+);
+const RETRANSMITS: Metric =
+    Metric::new("tritium.tcp.retransmits", "{segment}", Kind::Counter, "TCP segments sent again");
+const RTT: Metric = Metric::new(
+    "tritium.tcp.rtt",
+    "s",
+    Kind::Histogram,
+    "TCP's smoothed round-trip time, each time that it measured one",
+);
+const NOT_COUNTED: Metric = Metric::new(
+    "tritium.network.uncounted",
+    "{event}",
+    Kind::Counter,
+    "Events for which there was no room among the peers or round-trip times",
+);
 const DURATION: Metric = Metric::new(
     "tritium.syscall.duration",
     "s",
@@ -131,9 +170,31 @@ const ENGINE: Metric =
     Metric::new("tritium.uptime", "s", Kind::Gauge, "Time since the engine was started");
 
 /// Every exported metric.
-pub const ALL: [Metric; 17] = [
-    UPTIME, CPU, MEMORY, LIMIT, PROCESSES, NETWORK, DURATION, ERRORS, IN_FLIGHT, OLDEST, UNCOUNTED,
-    DENIALS, RULES, CONTAINERS, IMAGES, REQUESTS, ENGINE,
+pub const ALL: [Metric; 24] = [
+    UPTIME,
+    CPU,
+    MEMORY,
+    LIMIT,
+    PROCESSES,
+    NETWORK,
+    PEER_IO,
+    PACKETS,
+    DROPPED,
+    CONNECTIONS,
+    RETRANSMITS,
+    RTT,
+    NOT_COUNTED,
+    DURATION,
+    ERRORS,
+    IN_FLIGHT,
+    OLDEST,
+    UNCOUNTED,
+    DENIALS,
+    RULES,
+    CONTAINERS,
+    IMAGES,
+    REQUESTS,
+    ENGINE,
 ];
 
 /// One metric's series at one moment.
@@ -187,6 +248,14 @@ pub(crate) fn families(snapshot: &Snapshot) -> Vec<Family> {
         // Counted in maps that outlive engines: since when is not known.
         add(DENIALS, labels, None, Value::Count(denial.count));
     }
+    for traffic in &snapshot.traffic {
+        of_traffic(traffic, &mut add);
+    }
+    let uncounted = snapshot.uncounted;
+    for (kind, count) in [("traffic", uncounted.events), ("rtt", uncounted.round_trips)] {
+        let labels = vec![("kind", kind.to_owned())];
+        add(NOT_COUNTED, labels, None, Value::Count(count));
+    }
     of_engine(snapshot, &mut add);
     families.retain(|family| !family.points.is_empty());
     families
@@ -217,6 +286,36 @@ fn of_container(container: &ContainerSample, now: SystemTime, add: Add<'_>) {
             );
             add(NETWORK, labels, since, Value::Count(bytes));
         }
+    }
+}
+
+/// Counted in maps that outlive engines: since when is not known. What never happened is no series.
+fn of_traffic(traffic: &PeerTraffic, add: Add<'_>) {
+    let (names, counts) = (&traffic.labels, &traffic.counts);
+    let peer = || ("peer", traffic.peer.clone());
+    let mut count = |metric, label: Option<(&'static str, &str)>, count: u64| {
+        if count > 0 {
+            let mut labels = with(names, [peer()]);
+            labels.extend(label.map(|(key, value)| (key, value.to_owned())));
+            add(metric, labels, None, Value::Count(count));
+        }
+    };
+    let direction = |way| Some(("network.io.direction", way));
+    count(PEER_IO, direction("receive"), counts.received_bytes);
+    count(PEER_IO, direction("transmit"), counts.sent_bytes);
+    count(PACKETS, direction("receive"), counts.received_packets);
+    count(PACKETS, direction("transmit"), counts.sent_packets);
+    count(DROPPED, None, counts.dropped);
+    count(CONNECTIONS, Some(("opened.by", "container")), counts.opened);
+    count(CONNECTIONS, Some(("opened.by", "peer")), counts.accepted);
+    count(RETRANSMITS, None, counts.retransmits);
+    if counts.rtt_zero > 0 || !counts.rtt.is_empty() {
+        let durations = Value::Durations {
+            zero: counts.rtt_zero,
+            buckets: counts.rtt.clone(),
+            sum: Duration::from_nanos(counts.rtt_nanos),
+        };
+        add(RTT, with(names, [peer()]), None, durations);
     }
 }
 

@@ -2,7 +2,12 @@
 
 use std::time::{Duration, SystemTime};
 
-use crate::{guard::Denial, rule::Rule, trace::TraceSnapshot};
+use crate::{
+    guard::Denial,
+    rule::Rule,
+    trace::TraceSnapshot,
+    traffic::{PeerTraffic, Uncounted},
+};
 
 /// Names that stand on each series of a container.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -94,4 +99,8 @@ pub struct Snapshot {
     pub syscalls: Vec<(ContainerLabels, TraceSnapshot)>,
     /// What the guard refused.
     pub denials: Vec<Denial>,
+    /// Who exchanged how much with whom.
+    pub traffic: Vec<PeerTraffic>,
+    /// What is missing from that.
+    pub uncounted: Uncounted,
 }

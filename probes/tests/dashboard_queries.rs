@@ -10,9 +10,26 @@ use std::{
 };
 
 use tritium_probes::{
-    ContainerLabels, ContainerSample, Denial, EngineSample, ErrorCount, NetworkSample, Rule,
-    Sample, Snapshot, SyscallStats, TraceSnapshot, dashboards, export::prometheus_text,
+    ContainerLabels, ContainerSample, Counts, Denial, EngineSample, ErrorCount, NetworkSample,
+    PeerTraffic, Rule, Sample, Snapshot, SyscallStats, TraceSnapshot, Uncounted, dashboards,
+    export::prometheus_text,
 };
+
+fn counts(look: u64) -> Counts {
+    Counts {
+        received_bytes: 100 * look,
+        received_packets: 2 * look,
+        sent_bytes: 10 * look,
+        sent_packets: look,
+        dropped: look,
+        opened: look,
+        accepted: look,
+        retransmits: look,
+        rtt_nanos: 1000 * look,
+        rtt_zero: 0,
+        rtt: vec![(-200, look)],
+    }
+}
 
 /// A page whose counters grow by each look.
 fn page(look: u64) -> String {
@@ -67,7 +84,9 @@ fn page(look: u64) -> String {
         in_force: Arc::new([Rule::Connect]),
         sample: Sample { engine_started: started, engine, containers: vec![container] },
         syscalls: vec![(labels.clone(), trace)],
-        denials: vec![Denial { labels, rule: Rule::Connect, count: look }],
+        denials: vec![Denial { labels: labels.clone(), rule: Rule::Connect, count: look }],
+        traffic: vec![PeerTraffic { labels, peer: "db".into(), counts: counts(look) }],
+        uncounted: Uncounted::default(),
     })
 }
 

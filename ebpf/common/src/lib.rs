@@ -16,6 +16,7 @@ pub mod bucket;
 pub mod guard;
 pub mod ids;
 pub mod trace;
+pub mod traffic;
 
 /// Declares records as plain bytes for aya too. The one unsafe macro of this crate.
 macro_rules! record {

@@ -7,12 +7,15 @@
 //! an interface that is bound to no container sends nothing.
 
 use aya_ebpf::{macros::classifier, programs::TcContext};
-use tritium_common::guard::{self, Binding, rule};
+use tritium_common::{
+    guard::{self, Binding, rule},
+    traffic::{OTHER_TENANT, UNKNOWN},
+};
 
 use crate::{
     denial::{self, Detail},
     maps::BINDINGS,
-    tenant,
+    tenant, traffic,
 };
 
 mod ipv4;
@@ -53,6 +56,8 @@ pub(crate) fn guard_wire(ctx: TcContext) -> i32 {
     let mut frame = Frame { ctx: &ctx, binding, address: [0; 16], kind: 0, protocol: 0 };
     let Err(rule) = frame.judge() else { return PASS };
     let numbers = [u32::from(frame.kind), u32::from(frame.protocol), 0, 0];
+    let peer = if rule == rule::PACKET { OTHER_TENANT } else { UNKNOWN };
+    traffic::dropped(binding.cgroup, peer);
     denial::count(binding.cgroup, rule, &Detail { pid: 0, address: frame.address, numbers });
     DROP
 }

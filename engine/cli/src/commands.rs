@@ -14,7 +14,7 @@ use std::{
 };
 
 /// A watch redraws that often.
-const REDRAW: Duration = Duration::from_secs(1);
+pub(crate) const REDRAW: Duration = Duration::from_secs(1);
 /// Clears a terminal: cursor home, erase below (ECMA-48).
 const CLEAR: &str = "\x1b[H\x1b[2J";
 
@@ -55,6 +55,11 @@ struct Denial {
     name: String,
     rule: String,
     count: u64,
+}
+
+/// What is written before a page that replaces the last one.
+pub(crate) fn clear() -> &'static str {
+    if std::io::stdout().is_terminal() { CLEAR } else { "" }
 }
 
 pub(crate) fn print(text: &str) -> anyhow::Result<()> {
@@ -113,7 +118,7 @@ pub(crate) async fn syscalls(
     let mut tables =
         if fresh && !watch { count_for(client, container, seconds).await? } else { tables };
     loop {
-        let clear = if watch && std::io::stdout().is_terminal() { CLEAR } else { "" };
+        let clear = if watch { clear() } else { "" };
         print(&format!("{clear}{}", shown(&tables, container.is_none())))?;
         if !watch {
             return Ok(());

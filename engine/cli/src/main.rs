@@ -6,6 +6,7 @@ mod commands;
 mod doctor;
 mod fsck;
 mod host;
+mod net;
 mod table;
 mod units;
 
@@ -47,6 +48,12 @@ enum Command {
         /// How long to count, in seconds, where nobody counted before.
         #[arg(long, default_value_t = 2)]
         seconds: u64,
+    },
+    /// Who exchanges how much with whom, and how well it arrives.
+    Net {
+        /// Go on until interrupted.
+        #[arg(long)]
+        watch: bool,
     },
     /// What the guard has refused.
     Denials,
@@ -96,6 +103,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             Command::Top { watch, seconds } => {
                 commands::syscalls(&client, None, *watch, *seconds).await?;
             }
+            Command::Net { watch } => net::show(&client, *watch).await?,
             Command::Denials => commands::denials(&client).await?,
             Command::Fsck { mend } => return fsck::run(&client, *mend).await,
             Command::Doctor => return doctor::run(&client).await,

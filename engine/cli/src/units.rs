@@ -13,6 +13,20 @@ pub(crate) fn duration(nanos: u64) -> String {
     three_digits(value, unit)
 }
 
+/// Bytes with three digits that count, in powers of ten as Docker has them: `870B`, `12.3kB`.
+pub(crate) fn bytes(count: u64) -> String {
+    let (unit, size) = match count {
+        0..1_000 => return format!("{count}B"),
+        1_000..1_000_000 => ("kB", 1e3),
+        1_000_000..1_000_000_000 => ("MB", 1e6),
+        1_000_000_000..1_000_000_000_000 => ("GB", 1e9),
+        _ => ("TB", 1e12),
+    };
+    #[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
+    let value = count as f64 / size;
+    three_digits(value, unit)
+}
+
 fn three_digits(value: f64, unit: &str) -> String {
     if value < 9.995 {
         format!("{value:.2}{unit}")
@@ -52,6 +66,19 @@ mod tests {
             (62_000_000_000, "62.0s"),
         ] {
             assert_eq!(duration(nanos), said);
+        }
+    }
+
+    #[test]
+    fn bytes_have_three_digits_and_a_unit() {
+        for (count, said) in [
+            (0, "0B"),
+            (999, "999B"),
+            (1_500, "1.50kB"),
+            (20_000_000, "20.0MB"),
+            (3 << 40, "3.30TB"),
+        ] {
+            assert_eq!(bytes(count), said);
         }
     }
 

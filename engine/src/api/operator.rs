@@ -21,6 +21,7 @@ pub(super) fn routes() -> Router<Shared> {
         .route("/tritium/syscalls", get(syscalls))
         .route("/tritium/top", get(top))
         .route("/tritium/denials", get(denials))
+        .route("/tritium/net", get(net))
         .route("/tritium/doctor", get(doctor))
         .route("/tritium/fsck", post(fsck))
 }
@@ -61,6 +62,10 @@ async fn top(State(shared): State<Shared>) -> Answer {
 
 async fn denials(State(shared): State<Shared>) -> Answer {
     Ok(error::json(StatusCode::OK, &shared.scope.denials()?))
+}
+
+async fn net(State(shared): State<Shared>) -> Answer {
+    Ok(error::json(StatusCode::OK, &shared.scope.traffic().await?))
 }
 
 async fn doctor(State(shared): State<Shared>) -> Response {

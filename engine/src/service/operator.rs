@@ -10,7 +10,7 @@ use crate::{
 };
 use serde::Serialize;
 use std::time::{Duration, UNIX_EPOCH};
-use tritium_probes::{SyscallStats, Trace, TraceSnapshot};
+use tritium_probes::{PeerTraffic, SyscallStats, Trace, TraceSnapshot};
 
 /// How long system calls are counted after somebody has looked: a client that
 /// watches asks again before that.
@@ -61,6 +61,26 @@ pub struct DenialRow {
     pub name: String,
     pub rule: String,
     pub count: u64,
+}
+
+/// What a container and one peer have exchanged. Times in nanoseconds, none without a connection.
+#[derive(Debug, Clone, Serialize)]
+pub struct TrafficRow {
+    pub tenant: String,
+    pub container: String,
+    pub name: String,
+    /// Another container's name, or in parentheses what is none.
+    pub peer: String,
+    pub received_bytes: u64,
+    pub received_packets: u64,
+    pub sent_bytes: u64,
+    pub sent_packets: u64,
+    pub dropped: u64,
+    pub opened: u64,
+    pub accepted: u64,
+    pub retransmits: u64,
+    pub rtt_p50: Option<u64>,
+    pub rtt_p99: Option<u64>,
 }
 
 /// One need of the probes.
@@ -207,6 +227,20 @@ impl Scope {
             .collect())
     }
 
+    /// Who has exchanged how much with whom: the operator's view is everybody's.
+    ///
+    /// # Errors
+    /// The kernel refuses to read.
+    pub async fn traffic(&self) -> Result<Vec<TrafficRow>, Error> {
+        let guard = self.engine.tools.probes.guard().clone();
+        // Two system calls for each pair and each bucket.
+        let read = tokio::task::spawn_blocking(move || guard.traffic()).await;
+        let read = read.map_err(|error| Error::internal("cannot read the traffic", error))?;
+        let (all, _) = read.map_err(|error| Error::internal("cannot read the traffic", error))?;
+        let own = |tenant: &str| self.is_operator() || tenant == self.tenant.as_str();
+        Ok(all.into_iter().filter(|it| own(&it.labels.tenant)).map(traffic_row).collect())
+    }
+
     /// What this kernel gives the probes, and what it refuses.
     #[must_use]
     pub fn verdicts(&self) -> Vec<VerdictRow> {
@@ -219,6 +253,31 @@ impl Scope {
             })
             .collect()
     }
+}
+
+fn traffic_row(traffic: PeerTraffic) -> TrafficRow {
+    let PeerTraffic { labels, peer, counts } = traffic;
+    let quantiles = counts.round_trips();
+    TrafficRow {
+        tenant: labels.tenant,
+        container: labels.id,
+        name: labels.name,
+        peer,
+        received_bytes: counts.received_bytes,
+        received_packets: counts.received_packets,
+        sent_bytes: counts.sent_bytes,
+        sent_packets: counts.sent_packets,
+        dropped: counts.dropped,
+        opened: counts.opened,
+        accepted: counts.accepted,
+        retransmits: counts.retransmits,
+        rtt_p50: quantiles.map(|it| nanos(it.p50)),
+        rtt_p99: quantiles.map(|it| nanos(it.p99)),
+    }
+}
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 fn tenant_name(text: &str) -> Result<TenantName, Error> {
@@ -245,7 +304,6 @@ fn table(snapshot: &TraceSnapshot, record: &crate::container::Record) -> Syscall
 }
 
 fn row(stats: &SyscallStats) -> SyscallRow {
-    let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
     let quantiles = stats.percentiles();
     SyscallRow {
         name: stats.name.clone(),

@@ -25,6 +25,8 @@ pub enum CgroupHook {
     Egress = 1,
     /// An internet socket is made.
     SockCreate = 2,
+    /// TCP opens, accepts, sends again, or has measured a round trip.
+    SockOps = 3,
     /// A device file is opened or made.
     Device = 6,
     /// connect(2) to an IPv4 address.

@@ -23,3 +23,4 @@ mod streams;
 #[path = "../../../probes/tests/kernel/tap.rs"]
 mod tap;
 mod tenants;
+mod traffic;

@@ -21,6 +21,7 @@ use crate::{
     rule::Rule,
     sample::{ContainerLabels, ContainerSample, EngineSample, NetworkSample, Sample},
     trace::{ErrorCount, SyscallStats, TraceSnapshot},
+    traffic::{Counts, PeerTraffic, Uncounted},
 };
 
 fn labels() -> ContainerLabels {
@@ -29,6 +30,22 @@ fn labels() -> ContainerLabels {
         name: "we\"b".into(),
         image: "busybox:latest".into(),
         tenant: "default".into(),
+    }
+}
+
+fn counts() -> Counts {
+    Counts {
+        received_bytes: 100,
+        received_packets: 2,
+        sent_bytes: 10,
+        sent_packets: 1,
+        dropped: 1,
+        opened: 1,
+        accepted: 1,
+        retransmits: 1,
+        rtt_nanos: 1000,
+        rtt_zero: 0,
+        rtt: vec![(-200, 1)],
     }
 }
 
@@ -76,6 +93,8 @@ fn snapshot() -> Snapshot {
         sample: Sample { engine_started: started, engine, containers: vec![container] },
         syscalls: vec![(labels(), trace)],
         denials: vec![Denial { labels: labels(), rule: Rule::Connect, count: 3 }],
+        traffic: vec![PeerTraffic { labels: labels(), peer: "db".into(), counts: counts() }],
+        uncounted: Uncounted { events: 4, round_trips: 0 },
     }
 }
 
@@ -90,6 +109,10 @@ fn the_page_has_names_on_each_series_and_buckets_that_add_up() {
         format!("tritium_syscall_errors_total{{{names},syscall_name=\"read\",error_type=\"EAGAIN\"}} 2"),
         format!("tritium_syscall_in_flight_age_seconds{{{names},syscall_name=\"read\"}} 2"),
         format!("tritium_policy_denials_total{{{names},rule=\"connect\"}} 3"),
+        format!("tritium_network_io_bytes_total{{{names},peer=\"db\",network_io_direction=\"receive\"}} 100"),
+        format!("tritium_network_connections_total{{{names},peer=\"db\",opened_by=\"container\"}} 1"),
+        format!("tritium_tcp_rtt_seconds_count{{{names},peer=\"db\"}} 1"),
+        "tritium_network_uncounted_total{kind=\"traffic\"} 4".to_owned(),
         "tritium_policy_rules{rule=\"connect\"} 1".to_owned(),
         "tritium_api_requests_total{http_request_method=\"GET\",http_response_status_code=\"200\"} 5".to_owned(),
         "# TYPE tritium_syscall_duration_seconds histogram".to_owned(),
