@@ -73,6 +73,7 @@ pub(super) fn routes() -> Router<Shared> {
     }
     // What a fresh Docker answers, too: there are none.
     router
+        .route("/swarm/leave", post(no_swarm_to_leave))
         .route("/plugins/{*rest}", any(plugin))
         .route("/plugins", get(async || error::json(StatusCode::OK, &json!([]))))
         .route("/volumes", get(no_volumes))
@@ -83,12 +84,19 @@ pub(super) fn routes() -> Router<Shared> {
 
 /// There are none, so none is found; to install one is not built.
 async fn plugin(method: Method, Path(rest): Path<String>) -> Response {
-    match rest.strip_suffix("/json") {
-        Some(name) if method == Method::GET => {
+    let (name, verb) = rest.rsplit_once('/').unwrap_or((&rest, ""));
+    match (method, verb) {
+        (Method::GET, "json")
+        | (Method::POST, "enable" | "disable" | "set" | "push")
+        | (Method::DELETE, "") => {
             error::message(StatusCode::NOT_FOUND, &format!("plugin \"{name}\" not found"))
         }
-        Some(_) | None => unbuilt("plugins").into_response(),
+        _ => unbuilt("plugins").into_response(),
     }
+}
+
+async fn no_swarm_to_leave() -> Response {
+    error::message(StatusCode::SERVICE_UNAVAILABLE, "This node is not part of a swarm")
 }
 
 async fn no_swarm() -> Response {

@@ -68,9 +68,10 @@ impl Driver {
         };
         // The addresses are on disk before a start is acknowledged; that it
         // runs is known from the supervisor itself.
+        // Taken before the launch, or one that ends at once had ended before it began.
+        let at = Self::now();
         let (saved, running) = tokio::join!(self.save(), prepared.launch(job));
         let running = running?;
-        let at = Self::now();
         self.step(Event::Started { pid: running.pid(), at });
         saved?;
         Ok(running)

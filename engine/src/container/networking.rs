@@ -150,7 +150,9 @@ impl Driver {
             Err(error) => Err(error),
         };
         if let Err(error) = done {
-            self.part(&name, &endpoint).await?;
+            self.record.endpoints.remove(&name);
+            self.part(&endpoint).await?;
+            self.publish();
             return Err(error);
         }
         self.change_hosts(&endpoint, true)?;
@@ -211,22 +213,28 @@ impl Driver {
                     .into(),
             ));
         }
-        let Some(entry) = self.record.endpoints.get(name) else {
+        let Some(entry) = self.record.endpoints.remove(name) else {
             let said = format!("container {} is not connected to network {name}", self.record.id);
             return Err(Error::internal(said.clone(), said));
         };
-        match entry.endpoint.clone() {
-            Some(endpoint) => {
-                self.part(name, &endpoint).await?;
-                self.change_hosts(&endpoint, false)?;
-                self.announce_network("disconnect", name, endpoint.network_id);
-            }
-            None => drop(self.record.endpoints.remove(name)),
+        // The record first: an interface that it does not know is swept away
+        // at the next start, one that is not there would stay in it.
+        let mut done = self.save_networks().await;
+        if let (Ok(()), Some(endpoint)) = (&done, &entry.endpoint) {
+            done = self.part(endpoint).await;
         }
+        if let Err(error) = done {
+            self.record.endpoints.insert(name.to_owned(), entry);
+            self.save_networks().await?;
+            return Err(error);
+        }
+        let Some(endpoint) = entry.endpoint else { return Ok(()) };
+        self.change_hosts(&endpoint, false)?;
+        self.announce_network("disconnect", name, endpoint.network_id);
         self.save_networks().await
     }
 
-    async fn part(&mut self, name: &str, endpoint: &Endpoint) -> Result<(), Error> {
+    async fn part(&mut self, endpoint: &Endpoint) -> Result<(), Error> {
         let (id, network, netns) = (self.record.id, endpoint.network_id, self.copy_netns()?);
         // First, as it goes by the interface, which is gone afterwards.
         self.release(endpoint);
@@ -237,8 +245,6 @@ impl Driver {
                 return Err(error.into());
             }
         }
-        self.record.endpoints.remove(name);
-        self.publish();
         Ok(())
     }
 

@@ -282,7 +282,10 @@ fn a_linked_container_is_known_by_its_alias_and_events_tell_of_networks() {
     engine.ok(&["network", "connect", "n1", "dbc"]);
     engine.ok(&["network", "disconnect", "n1", "dbc"]);
     assert!(engine.ok(&["network", "prune", "-f", "--filter", "label=keep=no"]).contains("n1"));
-    let events = ["events", "--since", "1h", "--until", "0s", "--filter", "type=network"];
+    // The CLI sends whole seconds.
+    let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
+    let until = (now + 1).to_string();
+    let events = ["events", "--since", "1h", "--until", &until, "--filter", "type=network"];
     let format = ["--format", "{{.Action}} {{.Actor.ID}}"];
     let said = engine.ok(&[&events[..], &format[..]].concat());
     let of_it = said.lines().filter_map(|line| line.strip_suffix(&format!(" {id}")));
