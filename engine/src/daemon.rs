@@ -73,6 +73,11 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What one layer may hold.
+fn limits(config: &Config) -> Limits {
+    Limits { bytes: config.layer_limit << 30, ..Limits::default() }
+}
+
 /// The rooms, from the ground up.
 async fn build(
     config: &Config,
@@ -115,8 +120,7 @@ async fn build(
         let port = port.host_port;
         tracing::warn!(%container, port, "somebody else took its port: no longer published");
     }
-    let limits = Limits { bytes: config.layer_limit << 30, ..Limits::default() };
-    let images = Images::with_limits(store.clone(), tracker.clone(), limits).await?;
+    let images = Images::with_limits(store.clone(), tracker.clone(), limits(config)).await?;
     let tenants = Tenants::open(store.clone()).await?;
     let tools = Tools {
         runtime,

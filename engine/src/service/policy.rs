@@ -56,7 +56,6 @@ pub(super) fn registry(tenant: &TenantName, registry: &str) -> Result<(), Error>
     Err(Error::Denied(format!("tenant {tenant} may not use a registry on the host ({registry})")))
 }
 
-/// Refuses networks that take what is the host's.
 /// How many networks a tenant may have: about as many as Docker's own pools
 /// of addresses are good for.
 const MOST_NETWORKS: usize = 32;
