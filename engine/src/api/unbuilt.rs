@@ -20,11 +20,6 @@ type Route = fn(&'static str) -> MethodRouter<Shared>;
 
 /// Method, path, and what it is called in the answer.
 const UNBUILT: &[(Route, &str, &str)] = &[
-    (with_get, "/containers/{id}/attach/ws", "attaching by web socket"),
-    (with_get, "/containers/{id}/changes", "docker diff"),
-    (with_get, "/containers/{id}/export", "docker export"),
-    (with_get, "/containers/{id}/stats", "docker stats"),
-    (with_archive, "/containers/{id}/archive", "docker cp"),
     (with_any, "/containers/{id}/checkpoints", "docker checkpoint"),
     (with_any, "/containers/{id}/checkpoints/{checkpoint}", "docker checkpoint"),
     (with_post, "/commit", "docker commit"),
@@ -55,10 +50,6 @@ fn with_put(what: &'static str) -> MethodRouter<Shared> {
 
 fn with_any(what: &'static str) -> MethodRouter<Shared> {
     any(async move || unbuilt(what))
-}
-
-fn with_archive(what: &'static str) -> MethodRouter<Shared> {
-    get(async move || unbuilt(what)).put(async move || unbuilt(what))
 }
 
 pub(super) fn routes() -> Router<Shared> {

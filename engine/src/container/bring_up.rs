@@ -16,13 +16,17 @@ use tritium_probes::{Admission, Device, DeviceKind, DevicePolicy, Interface};
 impl Driver {
     /// Starts the container, whatever it did before.
     pub(super) async fn start(&mut self) -> Result<(), Error> {
+        let looks = self.views.clone();
+        let nobody_looks = looks.write().await;
         let outcome = self.bring_up().await;
+        drop(nobody_looks);
         match outcome {
             Ok(running) => {
                 self.running = Some(running.clone());
                 self.running_seen.send_replace(Some(running));
                 self.announce_networks("connect");
                 self.tools.announce(&self.record, "start", &[]);
+                self.begin_health();
                 Ok(())
             }
             Err(error) => {
@@ -54,6 +58,8 @@ impl Driver {
         let waiting = std::mem::take(&mut self.waiting);
         let job = Job {
             id,
+            name: self.record.name.clone(),
+            image: self.record.image,
             args: self.record.args.clone(),
             config: Arc::new(self.record.config.clone()),
             host: Arc::new(self.record.host.clone()),

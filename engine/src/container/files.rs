@@ -23,9 +23,10 @@ impl Driver {
         let record = self.record.clone();
         let targets = files.clone();
         let links = self.links()?;
+        let host = self.host_gateway().await?;
         let written = tokio::task::spawn_blocking(move || -> Result<(), Error> {
             let texts = [
-                (&targets.hosts, hosts(&record, &links)?),
+                (&targets.hosts, hosts(&record, &links, host)?),
                 (&targets.hostname, hostname),
                 (&targets.resolv_conf, resolv_conf(&record)?),
             ];
@@ -45,19 +46,23 @@ fn write(path: &Path, text: &str) -> io::Result<()> {
     File::create(path)?.write_all(text.as_bytes())
 }
 
-fn hosts(record: &Record, links: &[(String, String)]) -> Result<String, Error> {
+/// `host`: where it is reached, if that is asked for.
+fn hosts(
+    record: &Record,
+    links: &[(String, String)],
+    host: Option<IpAddr>,
+) -> Result<String, Error> {
     let config = &record.config;
     let mut endpoints: Vec<_> = record.endpoints.values().collect();
     endpoints.sort_by_key(|it: &&EndpointRecord| !it.first);
     let endpoints: Vec<_> = endpoints.into_iter().filter_map(|it| it.endpoint.as_ref()).collect();
-    let gateway = endpoints.iter().find_map(|endpoint| endpoint.gateway);
     let mut extra = Vec::new();
     for entry in record.host.extra_hosts.iter().flatten() {
         let (name, address) = entry
             .split_once(':')
             .ok_or_else(|| Error::Invalid(format!("bad format for add-host: \"{entry}\"")))?;
-        let address = match (address, gateway) {
-            ("host-gateway", Some(gateway)) => gateway.to_string(),
+        let address = match (address, host) {
+            ("host-gateway", Some(host)) => host.to_string(),
             (address, _) => address.to_owned(),
         };
         extra.push((name.to_owned(), address));

@@ -12,7 +12,7 @@ use crate::{
     network::{self, DEFAULT, Endpoint, EndpointRequest},
     spec::EndpointSettings,
 };
-use std::{fs::File, os::fd::OwnedFd, path::Path};
+use std::{fs::File, net::IpAddr, os::fd::OwnedFd, path::Path};
 
 /// Networks that are not made by bridges, with the driver that Docker says they have.
 const BARE: [(&str, &str); 2] = [("none", "null"), ("host", "host")];
@@ -183,6 +183,18 @@ impl Driver {
             lines.push((names, address.to_string()));
         }
         Ok(lines)
+    }
+
+    /// Where containers reach the host, on whatever network they are: the
+    /// gateway of the default bridge. None if nobody asks.
+    pub(super) async fn host_gateway(&self) -> Result<Option<IpAddr>, Error> {
+        let mut extra = self.record.host.extra_hosts.iter().flatten();
+        if !extra.any(|entry| entry.ends_with(":host-gateway")) {
+            return Ok(None);
+        }
+        let networks = self.tools.networks.list(&self.record.tenant).await?;
+        let default = networks.iter().find(|network| network.definition.name == DEFAULT);
+        Ok(default.and_then(|network| network.definition.pool(true)?.gateway))
     }
 
     fn check_join(&self) -> Result<(), Error> {

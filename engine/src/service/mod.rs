@@ -11,6 +11,7 @@ mod create;
 mod endpoints;
 mod images;
 mod metrics;
+mod modes;
 mod mounts;
 mod names;
 mod network_plan;

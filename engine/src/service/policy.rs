@@ -44,16 +44,16 @@ pub(super) fn allow(tenant: &TenantName, host: &HostConfig) -> Result<(), Error>
     }
 }
 
-/// Refuses registries on the host itself: what listens there listens to the
-/// host, and a tenant could find out what does. (Elsewhere TLS is demanded.)
+/// The same for one more process in a container.
 ///
 /// # Errors
-/// `Denied`, naming the registry.
-pub(super) fn registry(tenant: &TenantName, registry: &str) -> Result<(), Error> {
-    if tenant.is_operator() || !image::is_loopback(registry) {
-        return Ok(());
+/// `Denied`: it would have rights that its container may not have.
+pub(super) fn allow_exec(tenant: &TenantName, privileged: bool) -> Result<(), Error> {
+    if privileged && !tenant.is_operator() {
+        let what = "exec --privileged";
+        return Err(Error::Denied(format!("tenant {tenant} may not use {what}")));
     }
-    Err(Error::Denied(format!("tenant {tenant} may not use a registry on the host ({registry})")))
+    Ok(())
 }
 
 /// How many networks a tenant may have: about as many as Docker's own pools
@@ -137,6 +137,18 @@ fn forbidden(host: &HostConfig) -> Option<String> {
         !CAPABILITIES.contains(&name.strip_prefix("CAP_").unwrap_or(&name))
     });
     capability.map(|capability| format!("--cap-add {capability}"))
+}
+
+/// Refuses registries on the host itself: what listens there listens to the
+/// host, and a tenant could find out what does. (Elsewhere TLS is demanded.)
+///
+/// # Errors
+/// `Denied`, naming the registry.
+pub(super) fn registry(tenant: &TenantName, registry: &str) -> Result<(), Error> {
+    if tenant.is_operator() || !image::is_loopback(registry) {
+        return Ok(());
+    }
+    Err(Error::Denied(format!("tenant {tenant} may not use a registry on the host ({registry})")))
 }
 
 #[cfg(test)]

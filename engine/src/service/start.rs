@@ -145,6 +145,7 @@ pub async fn restore(found: Vec<Found>, tools: &Tools) -> Result<(), Error> {
                 *endpoint = None;
             }
             record.published.clear();
+            record.set_down();
         }
         if changed {
             tools.save(&record).await?;

@@ -7,11 +7,13 @@
 #![expect(clippy::string_slice, reason = "ids are ASCII")]
 
 mod bad_input;
+mod cp;
 mod crash;
 mod engine;
 mod exec;
 #[path = "../../../probes/tests/kernel/frames.rs"]
 mod frames;
+mod health;
 mod images;
 mod lifecycle;
 mod logs;
@@ -19,6 +21,7 @@ mod metrics;
 mod network;
 mod run;
 mod spoof;
+mod stats;
 mod streams;
 #[path = "../../../probes/tests/kernel/tap.rs"]
 mod tap;

@@ -276,6 +276,11 @@ fn a_linked_container_is_known_by_its_alias_and_events_tell_of_networks() {
     let address = field(&engine, "dbc", ".NetworkSettings.IPAddress");
     let hosts = engine.ok(&["run", "--rm", "--link", "dbc:db", "busybox", "cat", "/etc/hosts"]);
     assert!(hosts.contains(&format!("{address}\tdb ")), "{hosts}");
+    let host = ["--add-host", "me:host-gateway", "--network", "none"];
+    let hosts =
+        engine.ok(&[&["run", "--rm"], &host[..], &["busybox", "cat", "/etc/hosts"]].concat());
+    let gateway = field(&engine, "dbc", ".NetworkSettings.Gateway");
+    assert!(hosts.contains(&format!("{gateway}\tme")), "{hosts}");
     let error = engine.fails(125, &["run", "--rm", "--link", "nope:db", "busybox", "true"]);
     assert!(error.contains("could not get container for nope: No such container: nope"), "{error}");
     let id = engine.ok(&["network", "create", "--label", "keep=no", "n1"]);
