@@ -53,6 +53,7 @@ impl Driver {
         let prepared = prepared?;
         self.note_network(network.as_ref())?;
         let files = self.write_files().await?;
+        self.bring_up_names().await?;
         self.admit(&prepared)?;
         let rootfs = self.tools.rootfs(&self.record)?;
         let waiting = std::mem::take(&mut self.waiting);
@@ -91,6 +92,7 @@ impl Driver {
             self.report("cannot dismiss from the guard", self.tools.probes.guard().dismiss(cgroup));
         }
         self.netns = None;
+        self.tools.dns.end(id);
         let detached = self.tools.networks.detach(id).await;
         self.report("cannot leave the network", detached);
         self.tools.runtime.cleanup(id).await;

@@ -376,6 +376,9 @@ impl Driver {
             return Err(error);
         }
         self.tools.registry.free_name(&self.record.tenant, &old);
+        if self.record.state.is_up() {
+            super::announce_names(&self.record, &self.tools);
+        }
         self.tools.announce(&self.record, "rename", &[("oldName", format!("/{old}"))]);
         self.publish();
         Ok(())

@@ -22,6 +22,7 @@ mod handle;
 mod health;
 mod input;
 mod logs;
+mod names;
 mod networking;
 pub mod ports;
 mod record;
@@ -41,6 +42,7 @@ pub use handle::{
     AttachOptions, Attachment, Handle, Input, LogOptions, Output, Top, WaitCondition, WaitOutcome,
 };
 pub use health::{Health, HealthStatus, Probe};
+pub use names::{announce_names, resume_names};
 pub use networking::{Joining, link_parts};
 pub use record::{EndpointRecord, MountPoint, Record};
 pub use registry::Registry;

@@ -4,7 +4,7 @@
 //! Whatever follows from having an address (the guard, names) hangs on
 //! [`Driver::claim`] and [`Driver::release`], one call per endpoint.
 
-use super::{EndpointRecord, Record, bring_up::interface, driver::Driver};
+use super::{EndpointRecord, Record, bring_up::interface, driver::Driver, names};
 use crate::{
     error::Error,
     events::{self, Event},
@@ -137,6 +137,7 @@ impl Driver {
         let container = (record.id, &record.tenant);
         let connected = self.tools.networks.connect(container, request, ports, netns).await?;
         let endpoint = connected.endpoint;
+        let before = self.record.clone();
         self.record.published = connected.ports;
         let entry = EndpointRecord {
             asked,
@@ -145,10 +146,7 @@ impl Driver {
             first: false,
         };
         self.record.endpoints.insert(name.clone(), entry);
-        let done = match self.claim(&endpoint) {
-            Ok(()) => self.save_networks().await,
-            Err(error) => Err(error),
-        };
+        let done = self.take_up(&endpoint, &before).await;
         if let Err(error) = done {
             self.record.endpoints.remove(&name);
             self.part(&endpoint).await?;
@@ -158,6 +156,13 @@ impl Driver {
         self.change_hosts(&endpoint, true)?;
         self.announce_network("connect", &name, endpoint.network_id);
         Ok(())
+    }
+
+    async fn take_up(&mut self, endpoint: &Endpoint, before: &Record) -> Result<(), Error> {
+        self.claim(endpoint)?;
+        names::announce(&self.record, &self.tools, endpoint);
+        self.begin_names(before).await?;
+        self.save_networks().await
     }
 
     /// Lines of `/etc/hosts` for `--link` on the default bridge: names, address.
@@ -257,6 +262,7 @@ impl Driver {
                 return Err(error.into());
             }
         }
+        self.tools.dns.leave(id, network);
         Ok(())
     }
 
@@ -356,7 +362,7 @@ impl Driver {
 }
 
 /// What the container has made of it, which may be anything.
-fn read_some(path: &Path) -> std::io::Result<Vec<u8>> {
+pub(super) fn read_some(path: &Path) -> std::io::Result<Vec<u8>> {
     use std::io::Read;
     let mut text = Vec::new();
     File::open(path)?.take(LONGEST_HOSTS + 1).read_to_end(&mut text)?;

@@ -9,6 +9,7 @@
 mod bad_input;
 mod cp;
 mod crash;
+mod dns;
 mod engine;
 mod exec;
 #[path = "../../../probes/tests/kernel/frames.rs"]

@@ -22,7 +22,7 @@ pub(crate) fn sample_tar() -> String {
         .unwrap_or_else(|_| concat!(env!("CARGO_MANIFEST_DIR"), "/../target/sample.tar").into())
 }
 
-fn sample(engine: &Engine, socket: &Path) {
+pub(crate) fn sample(engine: &Engine, socket: &Path) {
     let said = at(engine, socket, &["import", "-c", "CMD [\"sh\"]", &sample_tar(), "busybox"]);
     assert_eq!(said.code, 0, "{said:?}");
 }

@@ -105,6 +105,7 @@ impl Owner {
         Endpoint {
             network_id: network,
             network: bridge.definition.name.clone(),
+            internal: bridge.definition.internal,
             endpoint_id: NetworkId::of(random()),
             address: None,
             prefix: 0,
