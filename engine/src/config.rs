@@ -32,6 +32,10 @@ pub struct Config {
     /// Supervisors kept ready for the next container.
     #[arg(long, default_value_t = 4)]
     pub ready: usize,
+    /// The largest layer that is taken, unpacked, in GiB: what an image can fill
+    /// the disk with.
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
+    pub layer_limit: u64,
     /// Trace every container for its whole life, not only those labelled
     /// `tritium.trace=syscalls`.
     #[arg(long, value_enum, default_value_t = TraceAll::Off)]

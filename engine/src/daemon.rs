@@ -9,7 +9,7 @@ use crate::{
     container::{Registry, Sockets, Tools},
     events::Events,
     ids::{self, TenantName},
-    image::Images,
+    image::{Images, Limits},
     network::{NetworkConfig, Networks, dns::Dns},
     runtime::{Runtime, RuntimeConfig},
     service::{self, About, Engine, Tenants},
@@ -75,6 +75,11 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What one layer may hold.
+fn limits(config: &Config) -> Limits {
+    Limits { bytes: config.layer_limit << 30, ..Limits::default() }
+}
+
 /// The rooms, from the ground up.
 async fn build(
     config: &Config,
@@ -107,7 +112,7 @@ async fn build(
         let port = port.host_port;
         tracing::warn!(%container, port, "somebody else took its port: no longer published");
     }
-    let (images, builder) = open_images(&store, tracker).await?;
+    let (images, builder) = open_images(&store, config, tracker).await?;
     let tenants = Tenants::open(store.clone()).await?;
     let dns = Dns::start(tracker).context("cannot prepare the resolvers")?;
     let tools = Tools {
@@ -136,8 +141,12 @@ async fn build(
 }
 
 /// Images, and what makes them.
-async fn open_images(store: &Store, tracker: &TaskTracker) -> anyhow::Result<(Images, Builder)> {
-    let images = Images::open(store.clone(), tracker.clone()).await?;
+async fn open_images(
+    store: &Store,
+    config: &Config,
+    tracker: &TaskTracker,
+) -> anyhow::Result<(Images, Builder)> {
+    let images = Images::with_limits(store.clone(), tracker.clone(), limits(config)).await?;
     let builder = Builder::open(store.clone(), images.clone(), tracker.clone()).await?;
     Ok((images, builder))
 }

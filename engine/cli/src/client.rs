@@ -29,6 +29,11 @@ impl Client {
         serde_json::from_slice(&body).context("the engine's answer cannot be read")
     }
 
+    pub(crate) async fn post<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
+        let body = self.ask(Method::POST, path, None).await?;
+        serde_json::from_slice(&body).context("the engine's answer cannot be read")
+    }
+
     /// Whatever the answer is, it says nothing.
     pub(crate) async fn tell(
         &self,

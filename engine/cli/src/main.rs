@@ -4,6 +4,7 @@
 mod client;
 mod commands;
 mod doctor;
+mod fsck;
 mod host;
 mod net;
 mod table;
@@ -56,6 +57,12 @@ enum Command {
     },
     /// What the guard has refused.
     Denials,
+    /// Whether all images are whole: makes every layer's archive again.
+    Fsck {
+        /// Remove records that lead nowhere.
+        #[arg(long)]
+        mend: bool,
+    },
     /// What this host has of what Tritium needs, and what it costs to lack it.
     Doctor,
 }
@@ -98,6 +105,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             }
             Command::Net { watch } => net::show(&client, *watch).await?,
             Command::Denials => commands::denials(&client).await?,
+            Command::Fsck { mend } => return fsck::run(&client, *mend).await,
             Command::Doctor => return doctor::run(&client).await,
         }
         Ok(ExitCode::SUCCESS)

@@ -1,11 +1,11 @@
 //! `docker build` and its cache, `docker commit`.
 
 use super::{
-    Shared,
+    Shared, credentials,
     error::{self, Answer, Failure, invalid, told},
     extract::{self, OptionalJson, Params},
     filters::Filters,
-    images,
+    transfer,
     wire::{build as wire, image::Told},
 };
 use crate::{
@@ -68,7 +68,7 @@ fn asked(params: &Params, headers: &HeaderMap) -> Answer<BuildImage> {
         return Err(error::unbuilt("docker build --output"));
     }
     let names = params.all("t").filter(|name| !name.is_empty()).map(|name| {
-        let name = images::reference(name, "")?;
+        let name = transfer::reference(name, "")?;
         match name.digest() {
             Some(_) => Err(invalid("build tag cannot contain a digest")),
             None => Ok(name),
@@ -83,8 +83,8 @@ fn asked(params: &Params, headers: &HeaderMap) -> Answer<BuildImage> {
             no_cache: params.flag("nocache"),
             cache_from: list(params, "cachefrom")?.unwrap_or_default(),
             pull: params.flag("pull"),
-            platform: images::platform(params.text("platform"))?,
-            auths: images::auths(headers),
+            platform: transfer::platform(params.text("platform"))?,
+            auths: credentials::all_shown(headers),
             names: names.collect::<Answer<_>>()?,
             private_addresses: false,
         },
@@ -263,7 +263,7 @@ async fn commit(
     if container.is_empty() {
         return Err(invalid("invalid name or ID supplied: \"\""));
     }
-    let name = params.some("repo").map(|repo| images::reference(repo, params.text("tag")));
+    let name = params.some("repo").map(|repo| transfer::reference(repo, params.text("tag")));
     let asked = CommitContainer {
         container,
         name: name.transpose()?,

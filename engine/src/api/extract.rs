@@ -74,7 +74,7 @@ fn number(text: &str) -> Answer<i64> {
 }
 
 /// Also RFC 3339, which clients of other engines send.
-fn moment(text: &str) -> Answer<i64> {
+pub(super) fn moment(text: &str) -> Answer<i64> {
     let bad = || invalid(format!("strconv.ParseInt: parsing {text:?}: invalid syntax"));
     if let Ok(stamp) = text.parse::<jiff::Timestamp>() {
         return i64::try_from(stamp.as_nanosecond()).map_err(|_| bad());
@@ -87,6 +87,38 @@ fn moment(text: &str) -> Answer<i64> {
     let nanos: i64 = format!("{fraction:0<9}").parse().map_err(|_| bad())?;
     // The Go client sends 0 and negative numbers for "for ever".
     Ok(seconds.saturating_mul(1_000_000_000).saturating_add(nanos))
+}
+
+/// Go's durations: `1h30m`, `1.5h`, `300ms`, in nanoseconds.
+pub(super) fn go_duration(text: &str) -> Option<i64> {
+    let (sign, mut rest) = match text.strip_prefix('-') {
+        Some(rest) => (-1, rest),
+        None => (1, text.strip_prefix('+').unwrap_or(text)),
+    };
+    if rest == "0" {
+        return Some(0);
+    }
+    let mut total = 0.0;
+    while !rest.is_empty() {
+        let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+        let (number, after) = rest.split_at(end);
+        let end = after.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(after.len());
+        let (unit, next) = after.split_at(end);
+        let nanos = match unit {
+            "ns" => 1.0,
+            "us" | "µs" => 1e3,
+            "ms" => 1e6,
+            "s" => 1e9,
+            "m" => 60e9,
+            "h" => 3600e9,
+            _ => return None,
+        };
+        total += number.parse::<f64>().ok()? * nanos;
+        rest = next;
+    }
+    // 2^53 nanoseconds are a hundred days; beyond that it is rounded.
+    #[expect(clippy::cast_possible_truncation, reason = "it is cut at the type's ends")]
+    (!text.is_empty()).then_some(sign * (total as i64))
 }
 
 /// `%41`, `+`; what is no escape stays as it is.
@@ -249,6 +281,24 @@ mod tests {
         assert_eq!(refused(params.moment("d")), "strconv.ParseInt: parsing \"x\": invalid syntax");
         assert!(params.moment("e").is_err());
         assert_eq!(params.moment("absent").unwrap(), None);
+    }
+
+    #[test]
+    fn durations_are_gos() {
+        for (text, nanos) in [
+            ("1h30m", Some(5_400_000_000_000)),
+            ("1.5s", Some(1_500_000_000)),
+            ("300ms", Some(300_000_000)),
+            ("-2m", Some(-120_000_000_000)),
+            ("0", Some(0)),
+            ("10", None),
+            ("h", None),
+            ("", None),
+            ("1d", None),
+            ("2026-01-01", None),
+        ] {
+            assert_eq!(go_duration(text), nanos, "{text}");
+        }
     }
 
     #[test]

@@ -52,9 +52,69 @@ pub(super) fn moment(nanos: Option<i64>) -> String {
     stamp.map_or_else(|| "0001-01-01T00:00:00Z".into(), |stamp| stamp.to_string())
 }
 
+/// A progress bar of 50 characters and the numbers beside it (moby's
+/// `JSONProgress.String`, for a terminal that is wide enough).
+pub(super) fn bar(current: u64, total: Option<u64>) -> String {
+    let Some(total) = total.filter(|total| *total > 0) else {
+        return format!("{:>8}", size(current));
+    };
+    let done = usize::try_from(current.saturating_mul(50) / total).unwrap_or(50).min(50);
+    let (done, left) = ("=".repeat(done), " ".repeat(50 - done));
+    if current > total {
+        return format!("[{done}>{left}] {:>8}", size(current));
+    }
+    format!("[{done}>{left}] {:>8}/{}", size(current), size(total))
+}
+
+/// go-units' `HumanSize`: four digits, powers of 1000.
+pub(super) fn size(bytes: u64) -> String {
+    let (mut unit, mut power) = (0, 1_u64);
+    let units = ["B", "kB", "MB", "GB", "TB", "PB", "EB"];
+    while bytes / power >= 1000 && unit + 1 < units.len() {
+        unit += 1;
+        power *= 1000;
+    }
+    let (whole, rest) = (bytes / power, bytes % power);
+    // Digits after the point, so that there are four in all.
+    let digits = match whole {
+        0..10 => 3,
+        10..100 => 2,
+        _ => 1,
+    };
+    let scale = 10_u64.pow(digits);
+    let rounded = u128::from(rest) * u128::from(scale) + u128::from(power) / 2;
+    let fraction = u64::try_from(rounded / u128::from(power)).unwrap_or(0);
+    let (whole, fraction) = if fraction >= scale { (whole + 1, 0) } else { (whole, fraction) };
+    let width = usize::try_from(digits).unwrap_or(0);
+    let text = format!("{fraction:0width$}");
+    let text = text.trim_end_matches('0');
+    let name = units.get(unit).copied().unwrap_or_default();
+    if text.is_empty() { format!("{whole}{name}") } else { format!("{whole}.{text}{name}") }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bars_and_sizes_are_dockers() {
+        for (bytes, said) in [
+            (0, "0B"),
+            (99, "99B"),
+            (1000, "1kB"),
+            (43_520, "43.52kB"),
+            (1_984_234, "1.984MB"),
+            (2_129_920, "2.13MB"),
+            (123_456_789, "123.5MB"),
+        ] {
+            assert_eq!(size(bytes), said);
+        }
+        assert_eq!(
+            bar(43_520, Some(1_984_234)),
+            "[=>                                                 ]  43.52kB/1.984MB"
+        );
+        assert_eq!(bar(512, Some(3)), format!("[{}>]     512B", "=".repeat(50)));
+    }
 
     #[test]
     fn durations_are_said_as_go_units_says_them() {

@@ -11,7 +11,7 @@
 //! extract.rs  filters.rs  detach.rs      what requests say
 //! stream.rs  websocket.rs                hijacked connections
 //! containers.rs  lifecycle.rs  attach.rs  exec.rs  archive.rs  stats.rs
-//! images.rs  build.rs  networks.rs  volumes.rs  usage.rs
+//! images.rs  transfer.rs  credentials.rs  build.rs  networks.rs  volumes.rs  usage.rs
 //! system.rs  events.rs  operator.rs  metrics.rs      the handlers
 //! unbuilt.rs      what Docker has and Tritium does not have yet: 501, never 404
 //! wire/  human.rs  error.rs              the answers
@@ -28,6 +28,7 @@ mod attach;
 mod build;
 mod connection;
 mod containers;
+mod credentials;
 mod detach;
 mod error;
 mod events;
@@ -44,6 +45,7 @@ mod progress;
 mod stats;
 mod stream;
 mod system;
+mod transfer;
 mod unbuilt;
 mod usage;
 mod version;
@@ -129,6 +131,8 @@ fn routes() -> Router<Shared> {
         .merge(build::routes())
         .merge(exec::routes())
         .merge(images::routes())
+        .merge(transfer::routes())
+        .merge(credentials::routes())
         .merge(networks::routes())
         .merge(volumes::routes())
         .merge(stats::routes())

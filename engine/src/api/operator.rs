@@ -9,7 +9,7 @@ use axum::{
     Router,
     extract::{Path, State},
     response::Response,
-    routing::{delete, get},
+    routing::{delete, get, post},
 };
 use http::StatusCode;
 use serde::Deserialize;
@@ -23,6 +23,7 @@ pub(super) fn routes() -> Router<Shared> {
         .route("/tritium/denials", get(denials))
         .route("/tritium/net", get(net))
         .route("/tritium/doctor", get(doctor))
+        .route("/tritium/fsck", post(fsck))
 }
 
 #[derive(Debug, Deserialize)]
@@ -69,4 +70,9 @@ async fn net(State(shared): State<Shared>) -> Answer {
 
 async fn doctor(State(shared): State<Shared>) -> Response {
     error::json(StatusCode::OK, &shared.scope.verdicts())
+}
+
+async fn fsck(State(shared): State<Shared>, params: Params) -> Answer {
+    let checked = shared.scope.check_images(params.flag("mend")).await?;
+    Ok(error::json(StatusCode::OK, &checked))
 }

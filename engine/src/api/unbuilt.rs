@@ -24,17 +24,9 @@ const UNBUILT: &[(Route, &str, &str)] = &[
     (with_any, "/containers/{id}/checkpoints/{checkpoint}", "docker checkpoint"),
     (with_post, "/session", "docker build with BuildKit"),
     (with_post, "/grpc", "docker build with BuildKit"),
-    (with_post, "/auth", "docker login"),
-    (with_get, "/distribution/{*name}", "looking into a registry"),
-    (with_get, "/images/search", "docker search"),
-    (with_get, "/images/get", "docker save"),
     (with_post, "/swarm/init", "a swarm"),
     (with_post, "/swarm/join", "a swarm"),
 ];
-
-fn with_get(what: &'static str) -> MethodRouter<Shared> {
-    get(async move || unbuilt(what))
-}
 
 fn with_post(what: &'static str) -> MethodRouter<Shared> {
     post(async move || unbuilt(what))

@@ -236,6 +236,12 @@ impl Job {
             .parse()
             .map_err(|bad: crate::image::BadReference| Error::Invalid(bad.to_string()))?;
         let reference = reference.or_latest();
+        if !self.request.private_addresses && crate::image::is_loopback(reference.registry()) {
+            let registry = reference.registry();
+            return Err(Error::Denied(format!(
+                "a tenant's build may not use a registry on the host ({registry})"
+            )));
+        }
         let auth = self.request.auths.get(reference.registry()).cloned();
         let (progress, mut messages) = Progress::channel();
         let pulled = images.pull(&self.tenant, &reference, platform, auth, progress);
@@ -245,7 +251,10 @@ impl Job {
                 biased;
                 () = self.cancel.cancelled() => return Err(cancelled()),
                 Some(message) = messages.recv() => tell(report, Event::Pull(message)).await?,
-                image = &mut pulled => return image,
+                images = &mut pulled => {
+                    let gone = || Error::internal("cannot pull", format!("{reference} is none"));
+                    return images?.into_iter().next().ok_or_else(gone);
+                }
             }
         }
     }

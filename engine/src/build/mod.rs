@@ -83,7 +83,8 @@ pub struct Request {
     /// Credentials, by registry.
     pub auths: BTreeMap<String, Auth>,
     pub names: Vec<Reference>,
-    /// `ADD` may fetch from addresses that are not public.
+    /// `ADD` may fetch from addresses that are not public, `FROM` may name a
+    /// registry on the host.
     pub private_addresses: bool,
 }
 

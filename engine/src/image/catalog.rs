@@ -1,6 +1,6 @@
 //! What one tenant's images are called: pure, no I/O, no clock.
 
-use super::{BadReference, Image, Reference};
+use super::{BadReference, Image, Reference, remote::Remotes};
 use crate::{
     error::Error,
     ids::{Digest, ImageId},
@@ -16,6 +16,8 @@ use std::{
 pub(super) struct Catalog {
     images: HashMap<ImageId, Arc<Image>>,
     references: BTreeMap<Reference, ImageId>,
+    /// Where layers are in registries, by diff id.
+    remotes: HashMap<Digest, Remotes>,
 }
 
 impl Catalog {
@@ -63,6 +65,17 @@ impl Catalog {
         self.references.get(reference).copied()
     }
 
+    /// The tags of a reference's repository, and what they name.
+    pub(super) fn tags_of(&self, of: &Reference) -> Vec<(Reference, &Arc<Image>)> {
+        let is_one = |name: &&Reference| {
+            name.digest().is_none()
+                && name.registry() == of.registry()
+                && name.repository() == of.repository()
+        };
+        let tags = self.references.iter().filter(|(name, _)| is_one(name));
+        tags.filter_map(|(name, id)| Some((name.clone(), self.images.get(id)?))).collect()
+    }
+
     pub(super) fn get(&self, id: ImageId) -> Option<&Arc<Image>> {
         self.images.get(&id)
     }
@@ -78,6 +91,23 @@ impl Catalog {
 
     pub(super) fn has_children(&self, id: ImageId) -> bool {
         self.images.values().any(|image| image.parent == Some(id))
+    }
+
+    /// What is known of those layers in registries.
+    pub(super) fn remotes(&self, layers: impl Iterator<Item = Digest>) -> HashMap<Digest, Remotes> {
+        layers.filter_map(|layer| Some((layer, self.remotes.get(&layer)?.clone()))).collect()
+    }
+
+    pub(super) fn set_remotes(&mut self, layer: Digest, remotes: Remotes) {
+        self.remotes.insert(layer, remotes);
+    }
+
+    /// Forgets it of layers that no image has any more; tells which.
+    pub(super) fn forget_remotes(&mut self, layers: &[Digest]) -> Vec<Digest> {
+        let gone = |layer: &&Digest| self.remotes.contains_key(*layer) && !self.has_layer(**layer);
+        let gone = layers.iter().filter(gone).copied().collect::<Vec<_>>();
+        gone.iter().for_each(|layer| drop(self.remotes.remove(layer)));
+        gone
     }
 
     /// By name, id, or the beginning of an id, as Docker looks them up.
@@ -105,6 +135,17 @@ impl Catalog {
         let first = found.next()?;
         // One of several is none.
         found.next().is_none().then_some(first)
+    }
+
+    /// Which of an image's layers another image has, on the same layers below.
+    pub(super) fn shared_layers(&self, image: &Image) -> Vec<Digest> {
+        let others = self.images.values().filter(|other| other.id != image.id);
+        let depth = others.map(|other| {
+            let pairs = image.layers.iter().zip(&other.layers);
+            pairs.take_while(|(mine, theirs)| mine == theirs).count()
+        });
+        let depth = depth.max().unwrap_or(0);
+        image.layers.iter().take(depth).copied().collect()
     }
 
     /// Which of an image's chain ids no other image has.

@@ -24,7 +24,9 @@ pub(super) enum LayerError {
 impl From<LayerError> for Error {
     fn from(error: LayerError) -> Self {
         match error {
-            LayerError::Store(error) => error.into(),
+            LayerError::Store(error) | LayerError::Unpack(UnpackError::Recipe(error)) => {
+                error.into()
+            }
             LayerError::Unpack(UnpackError::Write { source, .. })
                 if source.kind() == io::ErrorKind::StorageFull =>
             {
@@ -42,22 +44,25 @@ impl From<LayerError> for Error {
 /// Unpacks an archive (compressed or not) whose diff id must be `expected`, if
 /// given. Blocks.
 ///
-/// A layer that is here already is not unpacked again, but its archive is
+/// A layer that is here already (with its recipe) is not unpacked again, but its archive is
 /// still read: naming a digest is not having the bytes, and the layer may be
 /// another tenant's.
 pub(super) fn obtain(
     store: &Store,
-    archive: impl Read + Send,
+    archive: impl Read,
     expected: Option<Digest>,
     limits: Limits,
 ) -> Result<Pin, LayerError> {
-    let there = expected.and_then(|expected| store.pin_layer(expected));
+    let there = expected.filter(|expected| store.has_archive(*expected));
+    let there = there.and_then(|expected| store.pin_layer(expected));
     let (pin, received) = match there {
         Some(pin) => (pin, unpack::diff_id(archive, limits)?),
         None => {
-            let staged = store.stage_layer()?;
-            let unpacked = unpack::unpack(archive, staged.path(), limits)?;
+            let mut staged = store.stage_layer()?;
+            let recipe = Some(staged.recipe()?);
+            let unpacked = unpack::unpack(archive, staged.path(), recipe, limits)?;
             check(expected, unpacked.diff_id)?;
+            unpacked.archive.into_iter().for_each(|bytes| staged.has_recipe(bytes));
             let pin = staged.publish(unpacked.diff_id, unpacked.size, unpacked.root)?;
             (pin, unpacked.diff_id)
         }

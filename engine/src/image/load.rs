@@ -4,7 +4,6 @@ use super::{
     Detail, Image, ImageConfig, Images, Platform, Progress, Reference,
     archive::Files,
     catalog,
-    layer::obtain,
     ledger::Complete,
     manifest::{Descriptor, Document},
 };
@@ -46,13 +45,14 @@ pub(super) async fn load(
     images: Images,
     tenant: TenantName,
     archive: impl Read + Send + 'static,
+    platform: Option<Platform>,
     progress: Progress,
 ) -> Result<Vec<Arc<Image>>, Error> {
     let (worker, bars) = (images.clone(), progress.clone());
     let unpacked = images.blocking(move || {
-        let files = Files::read(&worker.0.store, archive, worker.0.limits)?;
-        let found = found(&files)?;
-        let images = found.into_iter().map(|found| complete(&worker, &files, found, &bars));
+        let mut files = Files::read(&worker.0.store, archive, worker.0.limits, &bars)?;
+        let found = found(&files, platform.as_ref())?;
+        let images = found.into_iter().map(|found| complete(&worker, &mut files, found));
         images.collect::<Result<Vec<_>, Error>>()
     });
     let mut loaded = Vec::new();
@@ -82,11 +82,13 @@ pub(super) async fn load(
     Ok(loaded)
 }
 
-fn found(files: &Files) -> Result<Vec<Found>, Error> {
+fn found(files: &Files<'_>, platform: Option<&Platform>) -> Result<Vec<Found>, Error> {
     if !files.has("manifest.json") {
         if files.has("index.json") {
             let mut found = Vec::new();
-            from_index(files, "index.json", None, DEPTH, &mut found)?;
+            let host = Platform::host();
+            let platform = platform.unwrap_or(&host);
+            from_index(files, "index.json", (None, platform), DEPTH, &mut found)?;
             return Ok(found);
         }
         let text = "invalid archive: does not contain a manifest.json";
@@ -116,9 +118,9 @@ fn name_of(descriptor: &Descriptor) -> Option<Reference> {
 }
 
 fn from_index(
-    files: &Files,
+    files: &Files<'_>,
     file: &str,
-    name: Option<&Reference>,
+    (name, platform): (Option<&Reference>, &Platform),
     depth: u32,
     found: &mut Vec<Found>,
 ) -> Result<(), Error> {
@@ -134,15 +136,15 @@ fn from_index(
         Document::Index(index) if depth == DEPTH => {
             for descriptor in &index.manifests {
                 let name = name_of(descriptor);
-                from_index(files, &blob(descriptor.digest), name.as_ref(), depth - 1, found)?;
+                let wanted = (name.as_ref(), platform);
+                from_index(files, &blob(descriptor.digest), wanted, depth - 1, found)?;
             }
         }
         // One image for several platforms.
         Document::Index(index) => {
-            let host = Platform::host();
-            let chosen = index.choose(&host);
-            let chosen = chosen.ok_or_else(|| bad(format!("there is nothing for {host}")))?;
-            from_index(files, &blob(chosen.digest), name, depth - 1, found)?;
+            let chosen = index.choose(platform);
+            let chosen = chosen.ok_or_else(|| bad(format!("there is nothing for {platform}")))?;
+            from_index(files, &blob(chosen.digest), (name, platform), depth - 1, found)?;
         }
     }
     Ok(())
@@ -152,22 +154,12 @@ fn blob(digest: Digest) -> String {
     format!("blobs/sha256/{}", digest.hex())
 }
 
-fn complete(
-    images: &Images,
-    files: &Files,
-    found: Found,
-    progress: &Progress,
-) -> Result<Complete, Error> {
+fn complete(images: &Images, files: &mut Files<'_>, found: Found) -> Result<Complete, Error> {
     let raw = files.document(&found.config)?;
     let config = config_of(&raw, found.layers.len())?;
-    let mut pins = Vec::new();
-    for (file, diff_id) in found.layers.iter().zip(&config.rootfs.diff_ids) {
-        let archive = files.open(file)?;
-        let total = archive.metadata().map(|found| found.len()).unwrap_or(0);
-        let bar = Bar { progress, id: diff_id.short(), status: "Loading layer", total };
-        let archive = bar.around(archive);
-        pins.push(obtain(&images.0.store, archive, Some(*diff_id), images.0.limits)?);
-    }
+    let layers = found.layers.iter().zip(&config.rootfs.diff_ids);
+    let pins = layers.map(|(file, diff_id)| files.layer(file, *diff_id));
+    let pins = pins.collect::<Result<Vec<_>, _>>()?;
     Ok(images.complete((raw, config), pins, found.names, found.parent))
 }
 
@@ -204,6 +196,7 @@ impl Images {
             raw: raw.into(),
             parent,
             names,
+            remotes: Vec::new(),
             pins,
         }
     }

@@ -1,6 +1,6 @@
 //! Manifests and indexes, OCI's and Docker's, and which one is for this machine.
 
-use super::Platform;
+use super::{Image, Platform};
 use crate::ids::Digest;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -93,6 +93,17 @@ impl Document {
 }
 
 impl Index {
+    /// Which platforms it has something for.
+    pub(super) fn platforms(&self) -> Vec<Platform> {
+        let platforms = self.manifests.iter().filter_map(|one| one.platform.as_ref());
+        let platforms = platforms.map(|wanted| Platform {
+            os: wanted.os.clone(),
+            architecture: wanted.architecture.clone(),
+            variant: wanted.variant.clone(),
+        });
+        platforms.collect()
+    }
+
     /// The manifest for a platform; none if there is none.
     pub(super) fn choose(&self, platform: &Platform) -> Option<&Descriptor> {
         let fits = |descriptor: &&Descriptor| {
@@ -133,6 +144,28 @@ impl Platform {
             other => other,
         };
         Self { os: "linux".to_owned(), architecture: architecture.to_owned(), variant: None }
+    }
+}
+
+impl Platform {
+    /// An image's.
+    #[must_use]
+    pub fn of(image: &Image) -> Self {
+        let config = &image.config;
+        let variant = Some(config.variant.clone()).filter(|variant| !variant.is_empty());
+        Self { os: config.os.clone(), architecture: config.architecture.clone(), variant }
+    }
+
+    /// Whether an image is for it. An image that names no variant is for all.
+    #[must_use]
+    pub fn is_of(&self, image: &Image) -> bool {
+        let config = &image.config;
+        self.os == config.os
+            && self.architecture == config.architecture
+            && self
+                .variant
+                .as_ref()
+                .is_none_or(|variant| config.variant.is_empty() || *variant == config.variant)
     }
 }
 
@@ -194,5 +227,25 @@ mod tests {
         assert!(matches!(Document::parse(both.as_bytes()), Err(BadManifest::Neither)));
         assert!(matches!(Document::parse(br#"{"schemaVersion":1}"#), Err(BadManifest::Schema1)));
         assert!(matches!(Document::parse(b"<html>"), Err(BadManifest::Json(_))));
+    }
+
+    proptest::proptest! {
+        /// What a registry sends is a manifest, an index, or refused; and what
+        /// is read once is written and read to the same.
+        #[test]
+        fn whatever_a_registry_sends_is_read_or_refused(
+            head in "[{\\[]?", name in "(manifests|config|layers|schemaVersion)",
+            value in "(\\[\\]|\\{\\}|null|1|2|-1|\"x\")", tail in "[\\PC]{0,40}",
+        ) {
+            for text in [format!("{head}\"{name}\":{value}{tail}"), format!("{{\"{name}\":{value}}}"), tail] {
+                if let Ok(document) = Document::parse(text.as_bytes()) {
+                    let again = match &document {
+                        Document::Manifest(manifest) => serde_json::to_vec(manifest).unwrap(),
+                        Document::Index(index) => serde_json::to_vec(index).unwrap(),
+                    };
+                    proptest::prop_assert_eq!(Document::parse(&again).unwrap(), document);
+                }
+            }
+        }
     }
 }

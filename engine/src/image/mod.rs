@@ -20,17 +20,23 @@
 mod archive;
 mod catalog;
 mod changes;
+mod check;
 mod config;
+mod distribution;
 mod import;
 mod layer;
 mod ledger;
 mod load;
 mod manifest;
+mod pipe;
 mod progress;
 mod pull;
+mod push;
 mod reference;
 mod registry;
+mod remote;
 mod remove;
+mod save;
 
 use crate::{
     error::Error,
@@ -44,10 +50,15 @@ use tokio_util::{io::SyncIoBridge, task::TaskTracker};
 
 pub use crate::storage::archive::unpack::Limits;
 pub use changes::{apply as apply_changes, ports as exposed};
+pub use check::{Checked, Problem};
 pub use config::{Healthcheck, History, ImageConfig, RootFs, RunConfig};
+pub use distribution::Distribution;
+pub use pipe::Flow;
 pub use progress::{Detail, Message, Progress};
 pub use reference::{BadReference, Reference};
-pub(crate) use registry::builder as web_client;
+pub(crate) use registry::web_client;
+pub use registry::{Found, is_loopback};
+pub use save::Saved;
 
 /// An image as one tenant sees it.
 #[derive(Debug, Clone)]
@@ -172,6 +183,13 @@ impl Images {
         self.0.ledger.look(tenant, |catalog| catalog.find(name).cloned())
     }
 
+    /// Bytes of an image's layers that other images of the tenant have too.
+    #[must_use]
+    pub fn shared_size(&self, tenant: &TenantName, image: &Image) -> u64 {
+        let shared = self.0.ledger.look(tenant, |catalog| catalog.shared_layers(image));
+        shared.into_iter().filter_map(|layer| self.0.store.layer_size(layer)).sum()
+    }
+
     /// All of a tenant's images, in no order.
     #[must_use]
     pub fn list(&self, tenant: &TenantName) -> Vec<Arc<Image>> {
@@ -215,13 +233,27 @@ impl Images {
         &self,
         tenant: &TenantName,
         archive: R,
+        platform: Option<Platform>,
         progress: Progress,
     ) -> Result<Vec<Arc<Image>>, Error>
     where
         R: AsyncRead + Send + Unpin + 'static,
     {
         let archive = SyncIoBridge::new(archive);
-        self.finish(load::load(self.clone(), tenant.clone(), archive, progress)).await
+        self.finish(load::load(self.clone(), tenant.clone(), archive, platform, progress)).await
+    }
+
+    /// An archive of those images, Docker's and OCI's at once.
+    ///
+    /// # Errors
+    /// `NotFound` for one of the names; a layer's archive cannot be made again.
+    pub async fn save(
+        &self,
+        tenant: &TenantName,
+        names: &[String],
+        platform: Option<&Platform>,
+    ) -> Result<Saved, Error> {
+        save::save(self, tenant, names, platform).await
     }
 
     /// Makes an image of one layer out of an archive of a root filesystem.
@@ -263,7 +295,8 @@ impl Images {
         self.0.ledger.register(tenant, complete).await
     }
 
-    /// Downloads an image from its registry.
+    /// Downloads an image from its registry; all tags of the repository, if
+    /// the reference has neither tag nor digest.
     ///
     /// # Errors
     /// `NotFound` and `Unauthorized` in Docker's words; `Invalid` for an image
@@ -276,8 +309,70 @@ impl Images {
         platform: Option<Platform>,
         auth: Option<Auth>,
         progress: Progress,
-    ) -> Result<Arc<Image>, Error> {
+    ) -> Result<Vec<Arc<Image>>, Error> {
         pull::pull(self, tenant, reference.clone(), (platform, auth), progress).await
+    }
+
+    /// Uploads an image to its registry; all tags of the repository, if the
+    /// reference has none. Stops when it is dropped.
+    ///
+    /// # Errors
+    /// `NotFound`, `Unauthorized` and `Denied`, as Docker and the registry say.
+    #[expect(clippy::too_many_arguments, reason = "who, what, which of it, by what right, to whom")]
+    pub async fn push(
+        &self,
+        tenant: &TenantName,
+        reference: &Reference,
+        platform: Option<Platform>,
+        auth: Option<Auth>,
+        progress: Progress,
+    ) -> Result<Vec<Arc<Image>>, Error> {
+        let (tenant, reference) = (tenant.clone(), reference.clone());
+        let wish = push::Wish { tenant, reference, platform, auth };
+        push::push(self, &wish, progress).await
+    }
+
+    /// Whether a registry takes those credentials; a token to show instead of
+    /// the password the next time, which may be empty.
+    ///
+    /// # Errors
+    /// `Unauthorized`; the registry cannot be reached.
+    pub async fn login(&self, registry: &str, auth: Auth) -> Result<String, Error> {
+        registry::login(registry, auth).await.map_err(distribution::told)
+    }
+
+    /// What a registry says of an image.
+    ///
+    /// # Errors
+    /// `NotFound` and `Unauthorized` as the registry says.
+    pub async fn distribution(
+        &self,
+        reference: &Reference,
+        auth: Option<Auth>,
+    ) -> Result<Distribution, Error> {
+        distribution::look(reference, auth).await
+    }
+
+    /// Asks a registry that can be searched.
+    ///
+    /// # Errors
+    /// It cannot be reached, or cannot be searched.
+    pub async fn search(
+        &self,
+        term: &str,
+        limit: u32,
+        auth: Option<&Auth>,
+    ) -> Result<Vec<Found>, Error> {
+        registry::search(term, limit, auth).await
+    }
+
+    /// Looks whether everything that is recorded is there and whole; with `mend`,
+    /// removes records that lead nowhere. Of all tenants.
+    ///
+    /// # Errors
+    /// The records cannot be written.
+    pub async fn check(&self, mend: bool) -> Result<Checked, Error> {
+        check::check(self, mend).await
     }
 
     /// Work that goes on to its end when nobody waits for it any more.

@@ -29,6 +29,8 @@ pub enum Message {
     Tick { id: String, status: String, detail: Detail },
     /// `{"stream":…}`.
     Stream(String),
+    /// `{"progressDetail":{},"aux":…}`: for programs.
+    Aux(serde_json::Value),
 }
 
 /// Where to tell it. Clones tell the same listeners.
@@ -39,6 +41,8 @@ pub struct Progress(Arc<Mutex<Told>>);
 struct Told {
     /// What one who comes later must know: all but ticks.
     past: Vec<Message>,
+    /// Whether bars are wanted.
+    quiet: bool,
     listeners: Vec<mpsc::Sender<Message>>,
 }
 
@@ -49,6 +53,11 @@ impl Progress {
         let progress = Self::default();
         let receiver = progress.listen();
         (progress, receiver)
+    }
+
+    /// No bars from now on.
+    pub fn without_bars(&self) {
+        self.told().quiet = true;
     }
 
     /// One more listener; hears first what was said so far.
@@ -94,6 +103,11 @@ impl Progress {
         self.tell(Message::Stream(text.into()));
     }
 
+    /// A word for programs.
+    pub fn aux(&self, value: serde_json::Value) {
+        self.tell(Message::Aux(value));
+    }
+
     /// Moves a bar.
     pub fn tick(&self, id: &str, status: &str, detail: Detail) {
         self.tell(Message::Tick { id: id.to_owned(), status: status.to_owned(), detail });
@@ -101,6 +115,9 @@ impl Progress {
 
     fn tell(&self, message: Message) {
         let mut told = self.told();
+        if told.quiet && matches!(message, Message::Tick { .. }) {
+            return;
+        }
         told.listeners.retain(|sender| !sender.is_closed());
         for sender in &told.listeners {
             offer(sender, &message);

@@ -194,13 +194,16 @@ impl Runner {
         "none".clone_into(&mut host.log_config.kind);
         let request = CreateContainer { config, host, ..CreateContainer::default() };
         let script = step.script.as_ref().map(|script| crate::container::MountPoint {
-            kind: "bind".to_owned(),
-            source: script.source.clone(),
             destination: script.destination.clone(),
             mode: "ro".to_owned(),
             writable: false,
-            recursive: false,
             propagation: "rprivate".to_owned(),
+            what: crate::container::Mounted::Bind {
+                source: script.source.clone(),
+                recursive: false,
+                create: false,
+                shallow: false,
+            },
         });
         let mut image = step.image.clone();
         // What is written to a volume's place is in the image, as BuildKit has it.

@@ -48,7 +48,8 @@ impl Scope {
     pub async fn create_container(&self, request: CreateContainer) -> Result<Created, Error> {
         let scope = self.clone();
         // On a task of its own: a client that leaves now leaves nothing half made.
-        let made = self.engine.tools.tracker.spawn(async move { scope.create(request).await });
+        let create = Box::pin(async move { scope.create(request).await });
+        let made = self.engine.tools.tracker.spawn(create);
         made.await.map_err(|error| Error::internal("the creation's task failed", error))?
     }
 
@@ -69,11 +70,15 @@ impl Scope {
             Some(name) => tools.registry.take_name(&self.tenant, &name, record.id)?,
             None => record.name = self.take_random_name(record.id),
         }
-        let id = self.make_or_forget(record).await?;
+        let id = self.make_or_forget(record, volumes).await?;
         Ok(Created { id, warnings })
     }
 
-    async fn make_or_forget(&self, record: container::Record) -> Result<ContainerId, Error> {
+    async fn make_or_forget(
+        &self,
+        record: container::Record,
+        volumes: Vec<crate::storage::Volume>,
+    ) -> Result<ContainerId, Error> {
         let tools = &self.engine.tools;
         let id = record.id;
         let model = record.clone();
@@ -119,12 +124,12 @@ impl Scope {
         let scope = self.clone();
         let made = self.engine.tools.tracker.spawn(async move {
             let networks = scope.networks_named(&request).await?;
-            let plan = create::plan(&scope.tenant, request, String::new(), &image, &networks)?;
-            let create::Plan { mut record, .. } = plan;
+            let plan = create::plan(&scope, request, String::new(), &image, &networks)?;
+            let create::Plan { mut record, volumes, .. } = plan;
             record.build = true;
             record.mounts.extend(script);
             record.name = scope.take_random_name(record.id);
-            scope.make_or_forget(record).await
+            scope.make_or_forget(record, volumes).await
         });
         made.await.map_err(|error| Error::internal("the creation's task failed", error))?
     }
@@ -133,7 +138,7 @@ impl Scope {
     pub(super) async fn end_for_build(&self, handle: &Handle, end: Ending) -> Result<(), Error> {
         match end {
             Ending::Gone => {
-                let how = RemoveOptions { force: true, volumes: true };
+                let how = container::RemoveOptions { force: true, volumes: true };
                 handle.remove(how, &handle.id().hex()).await
             }
             Ending::Kept => handle.keep().await,

@@ -1,13 +1,19 @@
 //! Images of one tenant; what happens to them is told to whoever listens.
 
-use super::Scope;
+use super::{Scope, policy};
 use crate::{
     error::Error,
     events::{self, Event},
     ids::ImageId,
-    image::{Auth, Image, Import, InUse, Platform, Progress, Reference, Removal, Removed},
+    image::{
+        Auth, Distribution, Flow, Found as FoundImage, Image, Import, InUse, Platform, Progress,
+        Reference, Removal, Removed,
+    },
 };
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+};
 use tokio::io::AsyncRead;
 
 impl Scope {
@@ -32,6 +38,24 @@ impl Scope {
         image.layers.iter().map(|layer| store.layer_size(*layer).unwrap_or(0)).collect()
     }
 
+    /// The image and those that it was made from, as far as they are here,
+    /// newest first.
+    #[must_use]
+    pub fn lineage(&self, image: &Arc<Image>) -> Vec<Arc<Image>> {
+        let parent = |image: &Arc<Image>| {
+            let parent = image.parent?;
+            self.engine.images.resolve(&self.tenant, &parent.to_string()).ok()
+        };
+        // As long as a history can be: a record that is its own parent ends, too.
+        std::iter::successors(Some(image.clone()), parent).take(1024).collect()
+    }
+
+    /// Bytes of an image's layers that other images have too.
+    #[must_use]
+    pub fn shared_size(&self, image: &Image) -> u64 {
+        self.engine.images.shared_size(&self.tenant, image)
+    }
+
     /// Gives an image one more name.
     ///
     /// # Errors
@@ -49,6 +73,7 @@ impl Scope {
     pub async fn remove_image(&self, name: &str, how: Removal) -> Result<Vec<Removed>, Error> {
         let image = self.image(name)?;
         let (id, labels) = (image.id, labels(&image));
+        let known: HashSet<_> = self.images().iter().map(|image| image.id).collect();
         let users = self.clone();
         let in_use = Arc::new(move |id: &ImageId| users.user_of(id));
         let removed = self.engine.images.remove(&self.tenant, name, how, in_use).await?;
@@ -56,13 +81,12 @@ impl Scope {
         for line in &removed {
             match line {
                 Removed::Untagged(_) => self.announce_image("untag", &id, &id, &labels),
-                Removed::Deleted(gone) => {
+                // Of layers too: Docker tells of images only.
+                Removed::Deleted(gone) if known.contains(gone) => {
                     let gone = gone.to_string();
-                    // Docker tells of the image, not of its parents' layers.
-                    if gone == id {
-                        self.announce_image("delete", &gone, &gone, &labels);
-                    }
+                    self.announce_image("delete", &gone, &gone, &Labels::default());
                 }
+                Removed::Deleted(_) => {}
             }
         }
         Ok(removed)
@@ -80,15 +104,37 @@ impl Scope {
     ///
     /// # Errors
     /// `Invalid` for what is no archive of images.
-    pub async fn load_images<R>(&self, archive: R, progress: Progress) -> Result<(), Error>
+    pub async fn load_images<R>(
+        &self,
+        archive: R,
+        platform: Option<Platform>,
+        progress: Progress,
+    ) -> Result<(), Error>
     where
         R: AsyncRead + Send + Unpin + 'static,
     {
-        for image in self.engine.images.load(&self.tenant, archive, progress).await? {
+        for image in self.engine.images.load(&self.tenant, archive, platform, progress).await? {
             let id = image.id.to_string();
             self.announce_image("load", &id, &id, &labels(&image));
         }
         Ok(())
+    }
+
+    /// `docker save`.
+    ///
+    /// # Errors
+    /// `NotFound` for one of the names.
+    pub async fn save_images(
+        &self,
+        names: &[String],
+        platform: Option<&Platform>,
+    ) -> Result<Flow, Error> {
+        let saved = self.engine.images.save(&self.tenant, names, platform).await?;
+        for image in &saved.images {
+            let id = image.id.to_string();
+            self.announce_image("save", &id, &id, &labels(image));
+        }
+        Ok(saved.archive)
     }
 
     /// `docker import`.
@@ -110,10 +156,10 @@ impl Scope {
         Ok(())
     }
 
-    /// `docker pull`.
+    /// `docker pull`: one image, or all tags of a repository.
     ///
     /// # Errors
-    /// `NotFound` and `Unauthorized` as the registry says.
+    /// `NotFound` and `Unauthorized` as the registry says; `Denied` by policy.
     pub async fn pull_image(
         &self,
         reference: &Reference,
@@ -121,11 +167,74 @@ impl Scope {
         auth: Option<Auth>,
         progress: Progress,
     ) -> Result<(), Error> {
+        policy::registry(&self.tenant, reference.registry())?;
         let images = &self.engine.images;
-        let image = images.pull(&self.tenant, reference, platform, auth, progress).await?;
-        let name = reference.familiar_name();
-        self.announce_image("pull", &reference.familiar(), &name, &labels(&image));
+        let pulled = images.pull(&self.tenant, reference, platform, auth, progress).await?;
+        self.announce_transfer("pull", reference, &pulled);
         Ok(())
+    }
+
+    /// `docker push`: one tag, or all of a repository.
+    ///
+    /// # Errors
+    /// `NotFound`; what the registry says; `Denied` by policy.
+    pub async fn push_image(
+        &self,
+        reference: &Reference,
+        platform: Option<Platform>,
+        auth: Option<Auth>,
+        progress: Progress,
+    ) -> Result<(), Error> {
+        policy::registry(&self.tenant, reference.registry())?;
+        let images = &self.engine.images;
+        let pushed = images.push(&self.tenant, reference, platform, auth, progress).await?;
+        self.announce_transfer("push", reference, &pushed);
+        Ok(())
+    }
+
+    /// An image's labels, if it is one image.
+    fn announce_transfer(&self, action: &str, reference: &Reference, images: &[Arc<Image>]) {
+        let is_one = reference.tag().is_some() || reference.digest().is_some();
+        let one = images.first().filter(|_| is_one);
+        let labels = one.map(|image| labels(image)).unwrap_or_default();
+        self.announce_image(action, &reference.familiar(), &reference.familiar_name(), &labels);
+    }
+
+    /// `docker login`: a token to show the next time, which may be empty.
+    ///
+    /// # Errors
+    /// `Unauthorized`; the registry cannot be reached; `Denied` by policy.
+    pub async fn login(&self, registry: &str, auth: Auth) -> Result<String, Error> {
+        policy::registry(&self.tenant, registry)?;
+        self.engine.images.login(registry, auth).await
+    }
+
+    /// What a registry says of an image.
+    ///
+    /// # Errors
+    /// `NotFound` and `Unauthorized` as the registry says; `Denied` by policy.
+    pub async fn distribution(
+        &self,
+        reference: &Reference,
+        auth: Option<Auth>,
+    ) -> Result<Distribution, Error> {
+        policy::registry(&self.tenant, reference.registry())?;
+        self.engine.images.distribution(reference, auth).await
+    }
+
+    /// `docker search`.
+    ///
+    /// # Errors
+    /// The registry cannot be reached or searched; `Denied` by policy.
+    pub async fn search(
+        &self,
+        term: &str,
+        limit: u32,
+        auth: Option<&Auth>,
+    ) -> Result<Vec<FoundImage>, Error> {
+        let host = term.split_once('/').map_or("", |(host, _)| host);
+        policy::registry(&self.tenant, host)?;
+        self.engine.images.search(term, limit, auth).await
     }
 
     pub(super) fn announce_image(&self, action: &str, id: &str, name: &str, labels: &Labels) {

@@ -5,6 +5,7 @@ use crate::{
     container::Handle,
     error::{Error, chain},
     ids::TenantName,
+    image::Checked,
     network,
 };
 use serde::Serialize;
@@ -91,6 +92,15 @@ pub struct VerdictRow {
 }
 
 impl Scope {
+    /// `tritium fsck`: whether all images are whole.
+    ///
+    /// # Errors
+    /// `NotFound` for everybody but the operator.
+    pub async fn check_images(&self, mend: bool) -> Result<Checked, Error> {
+        self.operator_only()?;
+        self.engine.images.check(mend).await
+    }
+
     /// Whether this is the operator, who may see and do all.
     #[must_use]
     pub fn is_operator(&self) -> bool {

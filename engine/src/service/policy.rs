@@ -5,6 +5,7 @@ use crate::{
     container::{MountPoint, Mounted, is_docker_socket},
     error::Error,
     ids::TenantName,
+    image,
     network::{self, Definition},
     spec::HostConfig,
 };
@@ -179,6 +180,18 @@ fn forbidden(host: &HostConfig) -> Option<String> {
         !CAPABILITIES.contains(&name.strip_prefix("CAP_").unwrap_or(&name))
     });
     capability.map(|capability| format!("--cap-add {capability}"))
+}
+
+/// Refuses registries on the host itself: what listens there listens to the
+/// host, and a tenant could find out what does. (Elsewhere TLS is demanded.)
+///
+/// # Errors
+/// `Denied`, naming the registry.
+pub(super) fn registry(tenant: &TenantName, registry: &str) -> Result<(), Error> {
+    if tenant.is_operator() || !image::is_loopback(registry) {
+        return Ok(());
+    }
+    Err(Error::Denied(format!("tenant {tenant} may not use a registry on the host ({registry})")))
 }
 
 #[cfg(test)]

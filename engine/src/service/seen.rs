@@ -8,7 +8,10 @@ pub use crate::{
         PathStat, Probe, Record, RemoveOptions, Sample, Snapshot, State, Top, Update,
         WaitCondition, WaitOutcome,
     },
-    image::{Auth, Image, Import, Message, Platform, Progress, Reference, Removal, Removed},
+    image::{
+        Auth, Distribution, Found as FoundImage, Image, Import, Message, Platform, Progress,
+        Reference, Removal, Removed,
+    },
     network::{AddressPool, Definition, Driver, Endpoint, Network, Proto, Published},
     runtime::{BlockUsage, Interface},
     storage::{ChangeKind, FileChange},

@@ -217,14 +217,16 @@ impl Store {
         if !root && entries.next().is_none() {
             return Ok(None);
         }
-        let staged = self.stage_layer()?;
+        let mut staged = self.stage_layer()?;
+        let recipe = staged.recipe()?;
         let (reader, writer) = io::pipe().map_err(StoreError::io("make a pipe for", &path))?;
         let unpacked = std::thread::scope(|scope| {
             let packing = scope.spawn(|| {
                 let mut writer = BufWriter::with_capacity(BUFFER, writer);
                 pack(&path, root, &mut writer)
             });
-            let unpacked = unpack::unpack(reader, staged.path(), unpack::Limits::default());
+            let unpacked =
+                unpack::unpack(reader, staged.path(), Some(recipe), unpack::Limits::default());
             // What could not be packed cannot be unpacked either: it is the cause.
             match packing.join() {
                 Ok(packed) => packed?,
@@ -233,6 +235,9 @@ impl Store {
             unpacked
                 .map_err(|error| StoreError::io("unpack", staged.path())(io::Error::other(error)))
         })?;
+        if let Some(archive) = unpacked.archive {
+            staged.has_recipe(archive);
+        }
         staged.publish(unpacked.diff_id, unpacked.size, unpacked.root).map(Some)
     }
 

@@ -55,6 +55,11 @@ pub enum StoreError {
     NoLayer(Digest),
     #[error("an image may have {allowed} layers, this one has {found}")]
     TooManyLayers { found: usize, allowed: usize },
+    #[error(
+        "the archive of the layer {0} cannot be made again: it was unpacked by an older engine; \
+         remove the image and pull or load it once more"
+    )]
+    NoArchive(Digest),
     #[error("expected {expected}, received {received}")]
     WrongDigest { expected: Digest, received: Digest },
     #[error(transparent)]
@@ -89,6 +94,9 @@ impl From<StoreError> for Error {
     fn from(error: StoreError) -> Self {
         if let StoreError::Stopping = error {
             return Self::Unavailable(error.to_string());
+        }
+        if let StoreError::NoArchive(_) = error {
+            return Self::Conflict(error.to_string());
         }
         // Everybody may know that the disk is full; where it is concerns only
         // the operator, who has the log.

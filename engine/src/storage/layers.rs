@@ -10,7 +10,7 @@
 //! the records), or a [`Pin`] of work in progress. When the last one lets go,
 //! its record is removed, then the directory.
 
-use super::{Batch, Store, StoreError, Table};
+use super::{Batch, LayerArchive, RecipeWriter, Store, StoreError, Table};
 use crate::ids::Digest;
 use serde::{Deserialize, Serialize};
 use std::{
@@ -40,6 +40,9 @@ struct LayerRecord {
     size: u64,
     /// The archive said who owns the root directory, and its mode.
     root: bool,
+    /// Bytes of its archive, if there is a recipe for that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    archive: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -48,6 +51,8 @@ struct Layer {
     users: usize,
     /// A record of it may be in the database.
     recorded: bool,
+    /// What is new of it on disk may not outlive a power cut yet.
+    fresh: bool,
 }
 
 #[derive(Debug, Default)]
@@ -67,6 +72,13 @@ impl Layers {
         self.known().layers.values().map(|layer| layer.record.name.clone().into()).collect()
     }
 
+    /// Names of those that have a recipe.
+    pub(super) fn recipes(&self) -> HashSet<OsString> {
+        let known = self.known();
+        let with = known.layers.values().filter(|layer| layer.record.archive.is_some());
+        with.map(|layer| layer.record.name.clone().into()).collect()
+    }
+
     /// Knows those of the records whose directory exists; tells the others.
     pub(super) fn load(
         &self,
@@ -81,7 +93,9 @@ impl Layers {
             known.last = known.last.max(number);
             match key.parse::<Digest>() {
                 Ok(digest) if dir.join(&record.name).is_dir() => {
-                    known.layers.insert(digest, Layer { record, users: 0, recorded: true });
+                    known
+                        .layers
+                        .insert(digest, Layer { record, users: 0, recorded: true, fresh: false });
                 }
                 _ => lost.push(key),
             }
@@ -103,6 +117,10 @@ pub struct Staged {
     path: PathBuf,
     /// What is taken away: `path`, or a directory that it stands in.
     place: PathBuf,
+    /// The recipe's directory, once there is one.
+    recipe: PathBuf,
+    /// Bytes of the archive that the recipe makes.
+    archive: Option<u64>,
 }
 
 /// While this lives, the layer does.
@@ -128,8 +146,10 @@ impl Drop for Pin {
 
 impl Drop for Staged {
     fn drop(&mut self) {
-        if let Err(error) = self.store.trash().take(&self.place) {
-            tracing::warn!(error = %error, "cannot remove a half-unpacked layer");
+        for path in [&self.place, &self.recipe] {
+            if let Err(error) = self.store.trash().take(path) {
+                tracing::warn!(error = %error, "cannot remove a half-unpacked layer");
+            }
         }
     }
 }
@@ -145,27 +165,55 @@ impl Staged {
         &self.place
     }
 
+    /// Begins the recipe by which the layer's archive can be made again.
+    ///
+    /// # Errors
+    /// The state directory cannot be written to.
+    pub(crate) fn recipe(&self) -> Result<RecipeWriter, StoreError> {
+        RecipeWriter::create(&self.recipe)
+    }
+
+    /// The recipe is complete: it makes an archive of so many bytes.
+    pub(crate) fn has_recipe(&mut self, archive: u64) {
+        self.archive = Some(archive);
+    }
+
     /// The directory is complete: it becomes the layer `digest`, or is dropped
-    /// in favour of the one that is there already. Not durable before
-    /// [`Store::commit_image`]. Blocks.
+    /// in favour of the one that is there already (which takes the recipe, if
+    /// it has none). Not durable before [`Store::commit_image`]. Blocks.
     ///
     /// # Errors
     /// The directory cannot be renamed.
     pub fn publish(self, digest: Digest, size: u64, root: bool) -> Result<Pin, StoreError> {
-        let mut known = self.store.layers().known();
+        let mut guard = self.store.layers().known();
+        let known = &mut *guard;
         if let Some(layer) = known.layers.get_mut(&digest) {
+            if layer.record.archive.is_none() && self.archive.is_some() {
+                self.place_recipe(&layer.record.name)?;
+                layer.record.archive = self.archive;
+                layer.fresh = true;
+            }
             layer.users += 1;
         } else {
             known.last += 1;
             let name = base36(known.last);
+            self.place_recipe(&name)?;
             let path = self.store.layers_dir().join(&name);
             std::fs::rename(&self.path, &path)
                 .map_err(StoreError::io("rename into place", &path))?;
-            let record = LayerRecord { name, size, root };
-            known.layers.insert(digest, Layer { record, users: 1, recorded: false });
+            let record = LayerRecord { name, size, root, archive: self.archive };
+            known.layers.insert(digest, Layer { record, users: 1, recorded: false, fresh: true });
         }
-        drop(known);
+        drop(guard);
         Ok(Pin { store: self.store.clone(), digest })
+    }
+
+    fn place_recipe(&self, name: &str) -> Result<(), StoreError> {
+        if self.archive.is_none() {
+            return Ok(());
+        }
+        let path = self.store.recipes_dir().join(name);
+        std::fs::rename(&self.recipe, &path).map_err(StoreError::io("rename into place", &path))
     }
 }
 
@@ -178,7 +226,9 @@ impl Store {
         let path = self.temporary_path();
         let made = std::fs::DirBuilder::new().mode(0o755).create(&path);
         made.map_err(StoreError::io("create", &path))?;
-        let staged = Staged { store: self.clone(), place: path.clone(), path };
+        let recipe = self.temporary_path();
+        let staged =
+            Staged { store: self.clone(), place: path.clone(), path, recipe, archive: None };
         // The umask has had a say.
         let mode = std::fs::Permissions::from_mode(0o755);
         std::fs::set_permissions(&staged.path, mode)
@@ -192,7 +242,8 @@ impl Store {
         let place = self.temporary_path();
         let made = std::fs::DirBuilder::new().mode(0o700).create(&place);
         made.map_err(StoreError::io("create", &place))?;
-        Ok(Staged { store: self.clone(), path: place.join(name), place })
+        let recipe = self.temporary_path();
+        Ok(Staged { store: self.clone(), path: place.join(name), place, recipe, archive: None })
     }
 
     /// Keeps a layer, if it is here.
@@ -200,6 +251,78 @@ impl Store {
     pub fn pin_layer(&self, digest: Digest) -> Option<Pin> {
         self.hold_layers(&[digest]).ok()?;
         Some(Pin { store: self.clone(), digest })
+    }
+
+    /// All that are here.
+    #[must_use]
+    pub fn all_layers(&self) -> Vec<Digest> {
+        self.layers().known().layers.keys().copied().collect()
+    }
+
+    /// Whether a layer's archive can be made again.
+    #[must_use]
+    pub fn has_archive(&self, digest: Digest) -> bool {
+        self.layers().known().layers.get(&digest).is_some_and(|it| it.record.archive.is_some())
+    }
+
+    /// A layer's directory, and whether its root is one of its entries.
+    pub(super) fn place_of(&self, digest: Digest) -> Result<(PathBuf, bool), StoreError> {
+        let known = self.layers().known();
+        let layer = known.layers.get(&digest).ok_or(StoreError::NoLayer(digest))?;
+        Ok((self.layers_dir().join(&layer.record.name), layer.record.root))
+    }
+
+    /// The recipe at `place` is the layer's from now on, if it has none yet,
+    /// and that is durable. Blocks.
+    pub(super) fn adopt_recipe(
+        &self,
+        digest: Digest,
+        place: &Path,
+        archive: u64,
+    ) -> Result<(), StoreError> {
+        let batch = {
+            let mut known = self.layers().known();
+            let layer = known.layers.get_mut(&digest).ok_or(StoreError::NoLayer(digest))?;
+            if layer.record.archive.is_some() {
+                return Ok(());
+            }
+            let to = self.recipes_dir().join(&layer.record.name);
+            std::fs::rename(place, &to).map_err(StoreError::io("rename into place", &to))?;
+            layer.record.archive = Some(archive);
+            // What is not recorded yet will be, with this.
+            if !layer.recorded {
+                return Ok(());
+            }
+            Batch::default().put(Table::Layers, digest.to_string(), &layer.record)
+        };
+        self.sync_layers()?;
+        self.0.writer.commit(batch).blocking_recv().map_err(|_| StoreError::Stopping)?
+    }
+
+    /// Bytes of a layer's archive.
+    ///
+    /// # Errors
+    /// [`StoreError::NoLayer`], [`StoreError::NoArchive`].
+    pub fn archive_size(&self, digest: Digest) -> Result<u64, StoreError> {
+        let known = self.layers().known();
+        let layer = known.layers.get(&digest).ok_or(StoreError::NoLayer(digest))?;
+        layer.record.archive.ok_or(StoreError::NoArchive(digest))
+    }
+
+    /// The layer's archive, as it was before it was unpacked. The layer must be
+    /// pinned, or counted on, until that has been read. Blocks.
+    ///
+    /// # Errors
+    /// [`StoreError::NoLayer`], [`StoreError::NoArchive`]; the recipe is gone.
+    pub fn layer_archive(&self, digest: Digest) -> Result<LayerArchive, StoreError> {
+        let (name, size) = {
+            let known = self.layers().known();
+            let layer = known.layers.get(&digest).ok_or(StoreError::NoLayer(digest))?;
+            (layer.record.name.clone(), layer.record.archive)
+        };
+        let size = size.ok_or(StoreError::NoArchive(digest))?;
+        let (layer, recipe) = (self.layers_dir().join(&name), self.recipes_dir().join(&name));
+        LayerArchive::open(digest, size, &layer, &recipe)
     }
 
     /// Bytes of a layer's files.
@@ -228,7 +351,7 @@ impl Store {
             let mut known = self.layers().known();
             for digest in layers {
                 if let Some(layer) = known.layers.get_mut(digest) {
-                    fresh |= !layer.recorded;
+                    fresh |= std::mem::take(&mut layer.fresh);
                     layer.recorded = true;
                     batch = batch.put(Table::Layers, digest.to_string(), &layer.record);
                 }
@@ -293,7 +416,10 @@ impl Store {
                 continue;
             }
             if let Some(layer) = known.layers.remove(digest) {
-                paths.push(self.layers_dir().join(layer.record.name));
+                paths.push(self.layers_dir().join(&layer.record.name));
+                if layer.record.archive.is_some() {
+                    paths.push(self.recipes_dir().join(&layer.record.name));
+                }
                 if layer.recorded {
                     batch = batch.remove(Table::Layers, digest.to_string());
                 }

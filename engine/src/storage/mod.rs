@@ -8,6 +8,7 @@
 //! state.redb           the records: what exists
 //! blobs/sha256/        bytes that were downloaded and verified, not unpacked yet
 //! layers/NAME/         unpacked layers, shared by images and tenants (overlay's lowerdir)
+//! recipes/NAME/        how a layer's archive is made again from its directory
 //! containers/HEX/      one container's upper, work, merged, and its other files
 //! volumes/TENANT/NAME/ what outlives containers (its own front door: `volumes/mod.rs`)
 //! tmp/  trash/         half-made and half-removed things; emptied at start
@@ -33,6 +34,7 @@ mod draft;
 mod error;
 mod layers;
 mod lock;
+mod recipe;
 mod records;
 mod rootfs;
 mod size;
@@ -66,6 +68,7 @@ pub use changes::{ChangeKind, FileChange, changes};
 pub use draft::{Draft, Upper};
 pub use error::StoreError;
 pub use layers::{MOST as MOST_LAYERS, Pin, Staged};
+pub use recipe::{LayerArchive, RecipeWriter};
 pub use records::{Batch, Table};
 pub use rootfs::Rootfs;
 pub use volumes::{
@@ -153,6 +156,10 @@ impl Store {
         self.0.dir.join("layers")
     }
 
+    fn recipes_dir(&self) -> PathBuf {
+        self.0.dir.join("recipes")
+    }
+
     fn layers(&self) -> &Layers {
         &self.0.layers
     }
@@ -213,7 +220,7 @@ fn open(dir: PathBuf, tracker: TaskTracker, runtime: Handle) -> Result<Store, St
         Ok(rows(table)?.into_iter().map(|(key, _)| OsString::from(key)).collect())
     };
     let (containers, volumes) = (keys(Table::Containers)?, keys(Table::Volumes)?);
-    sweep::sweep(&dir, &trash, &layers.names(), &containers)?;
+    sweep::sweep(&dir, &trash, (&layers.names(), &layers.recipes()), &containers)?;
     sweep::volumes(&dir, &trash, &volumes)?;
     let forget = lost.into_iter().fold(Batch::default(), |b, key| b.remove(Table::Layers, key));
     writer.commit(forget).blocking_recv().map_err(|_| StoreError::Stopping)??;
@@ -230,9 +237,17 @@ fn make_directories(dir: &Path) -> Result<(), StoreError> {
         .create(dir)
         .map_err(StoreError::io("create", dir))?;
     set_mode(dir, 0o700)?;
-    for below in
-        ["blobs", "blobs/sha256", "layers", "containers", "tmp", "trash", "volumes", "layers/0"]
-    {
+    for below in [
+        "blobs",
+        "blobs/sha256",
+        "layers",
+        "layers/0",
+        "recipes",
+        "containers",
+        "tmp",
+        "trash",
+        "volumes",
+    ] {
         let path = dir.join(below);
         match DirBuilder::new().mode(0o700).create(&path) {
             Ok(()) => {}

@@ -28,10 +28,12 @@ pub enum Table {
     Volumes,
     /// What builds have made before, by `tenant/key`.
     Builds,
+    /// By `tenant/diff id`: where layers are in registries.
+    Remotes,
 }
 
 impl Table {
-    pub(super) const ALL: [Self; 8] = [
+    pub(super) const ALL: [Self; 9] = [
         Self::Containers,
         Self::Images,
         Self::Tags,
@@ -40,6 +42,7 @@ impl Table {
         Self::Networks,
         Self::Volumes,
         Self::Builds,
+        Self::Remotes,
     ];
 
     /// As it is called in the file.
@@ -53,6 +56,7 @@ impl Table {
             Self::Networks => "networks",
             Self::Volumes => "volumes",
             Self::Builds => "builds",
+            Self::Remotes => "remotes",
         }
     }
 }

@@ -13,7 +13,7 @@ use std::{
 pub(super) fn sweep(
     dir: &Path,
     trash: &Trash,
-    layers: &HashSet<OsString>,
+    (layers, recipes): (&HashSet<OsString>, &HashSet<OsString>),
     containers: &HashSet<OsString>,
 ) -> Result<(), StoreError> {
     unmount_below(&dir.join("trash"))?;
@@ -23,7 +23,7 @@ pub(super) fn sweep(
     for left in entries(&dir.join("tmp"))?.into_iter().chain(entries(&dir.join("blobs/sha256"))?) {
         trash.take(&left)?;
     }
-    for (room, recorded) in [("layers", layers), ("containers", containers)] {
+    for (room, recorded) in [("layers", layers), ("recipes", recipes), ("containers", containers)] {
         for left in entries(&dir.join(room))? {
             let name = left.file_name().unwrap_or_default();
             if recorded.contains(name)

@@ -9,7 +9,7 @@
 //! committed is still there, so the thread opens it again and goes on.
 
 use super::{Batch, StoreError, Table, atomic, lock::Lock, records::Change};
-use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition, TableHandle};
 use std::{
     path::{Path, PathBuf},
     sync::{Arc, mpsc},
@@ -17,8 +17,11 @@ use std::{
 };
 use tokio::sync::oneshot;
 
-/// Grows when the tables themselves change shape.
-const SCHEMA: u64 = 1;
+/// Grows when an engine of before could not do with what is written.
+///
+/// 1: the first. 2: layers have recipes, and it is known where they are in
+/// registries; nothing of version 1 has to be rewritten for that.
+const SCHEMA: u64 = 2;
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 /// Commits in one transaction, so that the first of them does not wait long.
 const GROUP: usize = 1024;
@@ -160,12 +163,24 @@ fn open(path: &Path) -> Result<Database, StoreError> {
         Some(found) if found > SCHEMA => {
             Err(StoreError::NewerSchema { path: path.to_owned(), found, known: SCHEMA })
         }
-        Some(_) => Ok(database),
-        None => {
+        Some(SCHEMA)
+            if has_all(&database).map_err(|e| failed("look at the tables", path, e))? =>
+        {
+            Ok(database)
+        }
+        Some(_) | None => {
             prepare(&database).map_err(|e| failed("make the tables", path, e))?;
             Ok(database)
         }
     }
+}
+
+/// Whether every table is there.
+fn has_all(database: &Database) -> Result<bool, redb::Error> {
+    let transaction = database.begin_read()?;
+    let there = transaction.list_tables()?.map(|table| table.name().to_owned());
+    let there = there.collect::<Vec<_>>();
+    Ok(Table::ALL.iter().all(|table| there.iter().any(|name| name == table.name())))
 }
 
 fn schema(database: &Database) -> Result<Option<u64>, redb::Error> {
@@ -176,6 +191,7 @@ fn schema(database: &Database) -> Result<Option<u64>, redb::Error> {
     }
 }
 
+/// Makes what is missing, and says that the file is of this version now.
 fn prepare(database: &Database) -> Result<(), redb::Error> {
     let transaction = database.begin_write()?;
     for name in Table::ALL {

@@ -16,6 +16,7 @@ mod exec;
 #[path = "../../../probes/tests/kernel/frames.rs"]
 mod frames;
 mod health;
+mod images;
 mod lifecycle;
 mod logs;
 mod metrics;

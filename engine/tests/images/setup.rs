@@ -59,7 +59,7 @@ impl Engine {
         let count = |name: &str| std::fs::read_dir(self.dir.join(name)).unwrap().count();
         until("nothing half done is left", || {
             let rest = ["tmp", "trash", "blobs/sha256"].map(count);
-            rest == [0; 3] && count("layers") == layers + 1
+            rest == [0; 3] && count("layers") == layers + 1 && count("recipes") == layers
         })
         .await;
     }
@@ -97,7 +97,7 @@ pub(crate) fn words(said: &[Message]) -> Vec<String> {
         Message::Status { id: Some(id), status } => Some(format!("{id}: {status}")),
         Message::Status { id: None, status } => Some(status.clone()),
         Message::Stream(text) => Some(text.clone()),
-        Message::Tick { .. } => None,
+        Message::Tick { .. } | Message::Aux(_) => None,
     };
     said.iter().filter_map(word).collect()
 }
@@ -179,13 +179,25 @@ impl Drop for Registry {
 
 impl Registry {
     pub(crate) fn start() -> Self {
+        Self::with("")
+    }
+
+    /// That lets in the user `user` with the password `word` only.
+    pub(crate) fn with_password() -> Self {
+        Self::with("auth:\n  htpasswd:\n    realm: here\n    path: DIR/passwords\n")
+    }
+
+    fn with(more: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let config = dir.path().join("config.yml");
         let text = format!(
-            "version: 0.1\nstorage:\n  filesystem:\n    rootdirectory: {}/data\nhttp:\n  addr: \
-             127.0.0.1:0\n",
-            dir.path().display()
+            "version: 0.1\nstorage:\n  filesystem:\n    rootdirectory: DIR/data\nhttp:\n  addr: \
+             127.0.0.1:0\n{more}"
         );
+        let text = text.replace("DIR", dir.path().to_str().unwrap());
+        let passwords = "user:$2b$04$/xTcwjIA8ZSjKzwBBRi56.qAnI92HmNRdLnO/DwH2tS9ZhLsE5hCq\n";
+        let place = dir.path().join("passwords");
+        tritium_engine::storage::atomic::write(&place, passwords.as_bytes(), 0o600).unwrap();
         tritium_engine::storage::atomic::write(&config, text.as_bytes(), 0o600).unwrap();
         let mut process = Command::new("docker-registry")
             .arg("serve")

@@ -10,7 +10,7 @@ use crate::{
 };
 use serde::Serialize;
 use serde_json::{Map, Value, json};
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
@@ -29,9 +29,15 @@ pub(in crate::api) struct ImageSummary {
 }
 
 impl ImageSummary {
-    /// `containers`: how many use it, or -1 for not counted. `old`: for clients
+    /// `containers`: how many use it, or -1 for not counted. `shared`: bytes of
+    /// layers that other images have too, if that was asked for. `old`: for clients
     /// that still want to know a virtual size.
-    pub(in crate::api) fn of(image: &Image, containers: i64, old: bool) -> Self {
+    pub(in crate::api) fn of(
+        image: &Image,
+        containers: i64,
+        shared: Option<u64>,
+        old: bool,
+    ) -> Self {
         let labels = &image.config.config.labels;
         Self {
             containers,
@@ -41,7 +47,7 @@ impl ImageSummary {
             parent_id: image.parent.map(|id| id.to_string()).unwrap_or_default(),
             repo_digests: image.repo_digests.clone(),
             repo_tags: image.repo_tags.clone(),
-            shared_size: -1,
+            shared_size: shared.and_then(|bytes| i64::try_from(bytes).ok()).unwrap_or(-1),
             size: image.size,
             virtual_size: old.then_some(image.size),
         }
@@ -52,8 +58,7 @@ impl ImageSummary {
     /// For `docker system df`, which counts what is shared.
     pub(in crate::api) fn of_usage(usage: &ImageUsage, old: bool) -> Self {
         let containers = i64::try_from(usage.containers).unwrap_or(-1);
-        let shared_size = i64::try_from(usage.shared).unwrap_or(-1);
-        Self { shared_size, ..Self::of(&usage.image, containers, old) }
+        Self::of(&usage.image, containers, Some(usage.shared), old)
     }
 }
 
@@ -161,8 +166,13 @@ pub(in crate::api) struct HistoryItem {
     tags: Option<Vec<String>>,
 }
 
-/// Newest first. `sizes`: of the layers, lowest first.
-pub(in crate::api) fn history(image: &Image, sizes: &[u64]) -> Vec<HistoryItem> {
+/// Newest first. `sizes`: of the layers, lowest first. `line`: the image and
+/// those that it was made from, newest first.
+pub(in crate::api) fn history(
+    image: &Image,
+    sizes: &[u64],
+    line: &[Arc<Image>],
+) -> Vec<HistoryItem> {
     let mut sizes = sizes.iter().copied();
     let mut items: Vec<HistoryItem> = image
         .config
@@ -180,11 +190,11 @@ pub(in crate::api) fn history(image: &Image, sizes: &[u64]) -> Vec<HistoryItem> 
             }
         })
         .collect();
-    if let Some(last) = items.last_mut() {
-        last.id = image.id.to_string();
-        last.tags = (!image.repo_tags.is_empty()).then(|| image.repo_tags.clone());
-    }
     items.reverse();
+    for (item, image) in items.iter_mut().zip(line) {
+        item.id = image.id.to_string();
+        item.tags = (!image.repo_tags.is_empty()).then(|| image.repo_tags.clone());
+    }
     items
 }
 
@@ -205,8 +215,13 @@ pub(in crate::api) struct Told {
     status: Option<String>,
     #[serde(rename = "progressDetail", skip_serializing_if = "Option::is_none")]
     progress_detail: Option<Value>,
+    /// The same as a picture, for old clients.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    progress: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    aux: Option<Value>,
     #[serde(rename = "errorDetail", skip_serializing_if = "Option::is_none")]
     error_detail: Option<Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -224,11 +239,16 @@ impl From<Message> for Told {
             }
             Message::Tick { id, status, detail } => Self {
                 status: Some(status),
+                progress: Some(human::bar(detail.current, detail.total)),
                 progress_detail: serde_json::to_value(detail).ok(),
                 id: Some(id),
                 ..Self::default()
             },
             Message::Stream(text) => Self { stream: Some(text), ..Self::default() },
+            Message::Aux(value) => {
+                let progress_detail = Some(json!({}));
+                Self { progress_detail, aux: Some(value), ..Self::default() }
+            }
         }
     }
 }

@@ -13,8 +13,8 @@ const BUFFER: usize = 128 << 10;
 /// members), zstd, or as they are.
 ///
 /// # Errors
-/// The stream cannot be read.
-pub fn decompress<'a>(stream: impl Read + Send + 'a) -> io::Result<Box<dyn Read + Send + 'a>> {
+/// The stream cannot be read, or has a compression that is not known here.
+pub fn decompress<'a>(stream: impl Read + 'a) -> io::Result<Box<dyn Read + 'a>> {
     let mut stream = BufReader::with_capacity(BUFFER, stream);
     // One read may give less than a magic number.
     let mut start = Vec::with_capacity(6);
@@ -31,7 +31,7 @@ pub fn decompress<'a>(stream: impl Read + Send + 'a) -> io::Result<Box<dyn Read 
     })
 }
 
-fn zstd<'a>(stream: impl BufRead + Send + 'a) -> io::Result<Box<dyn Read + Send + 'a>> {
+fn zstd<'a>(stream: impl BufRead + 'a) -> io::Result<Box<dyn Read + 'a>> {
     let mut decoder = zstd::stream::read::Decoder::with_buffer(stream)?;
     decoder.window_log_max(ZSTD_WINDOW_LOG)?;
     Ok(Box::new(decoder))

@@ -65,7 +65,7 @@ fn a_tree_comes_out_of_its_archive_as_it_went_in() {
     rustix::fs::mknodat(CWD, a.join("pipe"), FileType::Fifo, Mode::from(0o600), 0).unwrap();
 
     let archive = packed(a, Style::Plain);
-    unpack::unpack(archive.as_slice(), b, unpack::Limits::default()).unwrap();
+    unpack::unpack(archive.as_slice(), b, None, unpack::Limits::default()).unwrap();
 
     let came = fs::metadata(b.join("second")).unwrap();
     assert_eq!(fs::read(b.join("second")).unwrap(), b"content");
@@ -96,7 +96,7 @@ fn what_an_upper_directory_hides_becomes_whiteouts() {
     let names = ["etc/", "etc/.wh.gone", "etc/new/", "etc/new/.wh..wh..opq", "etc/new/file"];
     assert_eq!(shown(&archive), names);
     let layer = tempfile::tempdir().unwrap();
-    unpack::unpack(archive.as_slice(), layer.path(), unpack::Limits::default()).unwrap();
+    unpack::unpack(archive.as_slice(), layer.path(), None, unpack::Limits::default()).unwrap();
     assert_eq!(shown(&packed(layer.path(), Style::Upper)), names, "a layer packs as it was");
     // To others these are files and devices like any.
     assert!(shown(&packed(top, Style::Plain)).contains(&"etc/gone".to_owned()));
@@ -140,7 +140,7 @@ fn holes_are_sent_as_zeros_and_arrive_as_holes() {
     file.set_len((9 << 20) + 7).unwrap();
     let archive = packed(from.path(), Style::Plain);
     assert!(archive.len() > 9 << 20);
-    unpack::unpack(archive.as_slice(), to.path(), unpack::Limits::default()).unwrap();
+    unpack::unpack(archive.as_slice(), to.path(), None, unpack::Limits::default()).unwrap();
     let came = to.path().join("sparse");
     assert!(fs::read(&came).unwrap() == fs::read(&path).unwrap());
     assert!(fs::metadata(&came).unwrap().blocks() * 512 < 1 << 20);

@@ -1,6 +1,6 @@
 //! Making files below one directory, whatever their names say.
 
-use super::{Extract, UnpackError};
+use super::{Extract, Recipe, UnpackError};
 use rustix::{
     fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
     fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, Timespec, Timestamps, XattrFlags},
@@ -8,7 +8,7 @@ use rustix::{
 };
 use std::{
     ffi::{OsStr, OsString},
-    os::unix::ffi::OsStrExt,
+    os::unix::ffi::{OsStrExt, OsStringExt},
     path::{Path, PathBuf},
 };
 
@@ -68,17 +68,27 @@ pub(super) struct Root {
     /// Of a tree.
     how: Option<Extract>,
     /// The last parent that was opened: entries come in the order of the tree.
-    parent: Option<(PathBuf, OwnedFd)>,
+    parent: Option<Parent>,
     /// Set last, since making what is in a directory changes its time.
     times: Vec<(PathBuf, Timespec)>,
     explicit: bool,
+    recipe: Option<Recipe>,
+}
+
+#[derive(Debug)]
+struct Parent {
+    /// As the archive calls it.
+    path: PathBuf,
+    directory: OwnedFd,
+    /// Without links on the way, once somebody asked.
+    real: Option<PathBuf>,
 }
 
 impl Root {
-    pub(super) fn open(path: &Path) -> Result<Self, UnpackError> {
+    pub(super) fn open(path: &Path, recipe: Option<Recipe>) -> Result<Self, UnpackError> {
         let directory =
             rustix::fs::openat(CWD, path, DIRECTORY, Mode::empty()).map_err(write("open", path))?;
-        Ok(Self::new(directory, PathBuf::new(), None))
+        Ok(Self { recipe, ..Self::new(directory, PathBuf::new(), None) })
     }
 
     pub(super) fn of_tree(directory: OwnedFd, below: &Path, how: Extract) -> Self {
@@ -86,7 +96,8 @@ impl Root {
     }
 
     fn new(directory: OwnedFd, below: PathBuf, how: Option<Extract>) -> Self {
-        Self { directory, below, how, parent: None, times: Vec::new(), explicit: false }
+        let (parent, times) = (None, Vec::new());
+        Self { directory, below, how, parent, times, explicit: false, recipe: None }
     }
 
     /// It becomes a layer: whiteouts mean something.
@@ -157,14 +168,58 @@ impl Root {
 
     /// Opens a directory, and makes it and those above it if they are missing.
     pub(super) fn parent(&mut self, path: &Path) -> Result<BorrowedFd<'_>, UnpackError> {
-        if self.parent.as_ref().is_none_or(|(cached, _)| cached != path) {
+        if self.parent.as_ref().is_none_or(|cached| cached.path != path) {
             let opened = match self.enter(path) {
                 Err(Errno::NOENT) => self.enter_making(path)?,
                 opened => opened.map_err(write("open", path))?,
             };
-            self.parent = Some((path.to_owned(), opened));
+            self.parent = Some(Parent { path: path.to_owned(), directory: opened, real: None });
         }
-        Ok(self.parent.as_ref().map_or(self.directory.as_fd(), |(_, fd)| fd.as_fd()))
+        let parent = self.parent.as_ref().map(|parent| &parent.directory);
+        Ok(parent.unwrap_or(&self.directory).as_fd())
+    }
+
+    /// The next bytes of the archive are the content of `file`, which has just
+    /// been made at `path`.
+    pub(super) fn content(
+        &mut self,
+        path: &Inside,
+        file: impl AsFd,
+        size: u64,
+    ) -> Result<(), UnpackError> {
+        let Some(recipe) = self.recipe.clone() else { return Ok(()) };
+        let Some((parent, name)) = path.split() else { return Ok(()) };
+        let found = rustix::fs::fstat(file).map_err(write("look at", path.path()))?;
+        let real = self.real(parent)?.join(name);
+        recipe.borrow_mut().content(&real, size, found.st_ino);
+        Ok(())
+    }
+
+    /// A directory's path without links, as they may change later.
+    fn real(&mut self, path: &Path) -> Result<&Path, UnpackError> {
+        self.parent(path)?;
+        let known = self.parent.as_ref().and_then(|parent| parent.real.clone());
+        let real = match known {
+            Some(real) => real,
+            None => self.find_real(path)?,
+        };
+        let parent = self.parent.as_mut().map(|parent| parent.real.insert(real).as_path());
+        Ok(parent.unwrap_or(Path::new("")))
+    }
+
+    fn find_real(&mut self, path: &Path) -> Result<PathBuf, UnpackError> {
+        let at = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        match rustix::fs::openat2(&self.directory, at, flags, Mode::empty(), resolve) {
+            Ok(_) => return Ok(path.to_owned()),
+            Err(Errno::LOOP | Errno::AGAIN | Errno::INTR) => {}
+            Err(errno) => return Err(write("open", path)(errno)),
+        }
+        let root = place(&self.directory, path)?;
+        let real = place(self.parent(path)?, path)?;
+        let below = real.strip_prefix(root).map_err(|_| outside(path.as_os_str().as_bytes()))?;
+        Ok(below.to_owned())
     }
 
     fn enter_making(&self, path: &Path) -> Result<OwnedFd, UnpackError> {
@@ -211,8 +266,15 @@ impl Root {
             self.parent = None;
             return Ok(false);
         }
-        rustix::fs::unlinkat(directory, name, AtFlags::empty())
-            .map_err(write("replace", path.path()))?;
+        let recipe = self.recipe.as_ref().filter(|_| kind == FileType::RegularFile);
+        let kept = recipe.and_then(|recipe| recipe.borrow().keep(found.st_ino));
+        let directory = self.parent(parent)?;
+        let replaced = match kept {
+            // The archive cannot be made again without what it had here first.
+            Some(kept) => rustix::fs::renameat(directory, name, CWD, kept),
+            None => rustix::fs::unlinkat(directory, name, AtFlags::empty()),
+        };
+        replaced.map_err(write("replace", path.path()))?;
         // It may have been a link on the way to the remembered directory.
         self.parent = None;
         Ok(is_layer && kind == FileType::CharacterDevice && found.st_rdev == 0)
@@ -227,6 +289,13 @@ impl Root {
             Err(errno) => Err(write("look at", path.path())(errno)),
         }
     }
+}
+
+/// Where an open directory is.
+fn place(directory: impl AsFd, path: &Path) -> Result<PathBuf, UnpackError> {
+    let link = format!("/proc/self/fd/{}", directory.as_fd().as_raw_fd());
+    let place = rustix::fs::readlinkat(CWD, link, Vec::new()).map_err(write("find", path))?;
+    Ok(OsString::from_vec(place.into_bytes()).into())
 }
 
 /// The directory hides what lower layers have in it.

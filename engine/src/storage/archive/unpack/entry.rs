@@ -240,7 +240,12 @@ fn file<R: Read>(
     };
     let mut file = File::from(opened.map_err(write("make", at))?);
     let size = entry.size();
-    let sparse = entry.header().entry_type().is_gnu_sparse() || size >= LARGE;
+    let parts = entry.header().entry_type().is_gnu_sparse();
+    // Of a sparse file the archive has the parts only: they go into the recipe.
+    if !parts {
+        root.content(path, &file, size)?;
+    }
+    let sparse = parts || size >= LARGE;
     fill(&mut file, entry, sparse, at)?;
     let file = OwnedFd::from(file);
     dress(&file, at, is)?;

@@ -21,13 +21,21 @@
 mod beneath;
 mod entry;
 
-use crate::ids::Digest;
+use crate::{
+    ids::Digest,
+    storage::{
+        RecipeWriter, StoreError,
+        recipe::{Noted, Shared as Recipe},
+    },
+};
 use beneath::Root;
 use rustix::fd::OwnedFd;
 use sha2::{Digest as _, Sha256};
 use std::{
+    cell::RefCell,
     io::{self, BufReader, Read},
     path::{Path, PathBuf},
+    rc::Rc,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -60,6 +68,8 @@ pub struct Unpacked {
     pub size: u64,
     /// It said who owns the root directory.
     pub root: bool,
+    /// Bytes of the archive, if a recipe was written.
+    pub archive: Option<u64>,
 }
 
 /// Why a layer was refused.
@@ -85,6 +95,8 @@ pub enum UnpackError {
     TooManyEntries { entries: u64 },
     #[error("cannot {doing} {path:?}: {}", source_text(.source))]
     Write { doing: &'static str, path: PathBuf, source: io::Error },
+    #[error(transparent)]
+    Recipe(#[from] StoreError),
 }
 
 /// A client that sent a bad archive must see what is bad about it, and it only
@@ -110,44 +122,51 @@ pub struct Extract {
 /// The archive is damaged, or tries something that is refused, or the disk is
 /// full; what came before that stays.
 pub fn extract(
-    archive: impl Read + Send,
+    archive: impl Read,
     root: OwnedFd,
     below: &Path,
     how: Extract,
 ) -> Result<(), UnpackError> {
-    place_all(archive, Root::of_tree(root, below, how), how.limits, None).map(drop)
+    place_all(archive, Root::of_tree(root, below, how), how.limits, (None, None)).map(drop)
 }
 
 /// Unpacks `archive` (compressed or not) below `directory`, which becomes a
-/// layer. Blocks.
+/// layer, and notes in `recipe` how to make the archive again. Blocks.
 ///
 /// # Errors
 /// The archive is damaged, or tries something that is refused, or the disk is
 /// full; `directory` then holds a part of it and is of no use.
 pub fn unpack(
-    archive: impl Read + Send,
+    archive: impl Read,
     directory: &Path,
+    recipe: Option<RecipeWriter>,
     limits: Limits,
 ) -> Result<Unpacked, UnpackError> {
-    let (size, root, read) =
-        place_all(archive, Root::open(directory)?, limits, Some(Sha256::new()))?;
-    Ok(Unpacked { diff_id: read.digest(), size, root })
+    let recipe = recipe.map(RefCell::new).map(Rc::new);
+    let root = Root::open(directory, recipe.clone())?;
+    let noted = (Some(Sha256::new()), recipe.clone());
+    let (size, root, read) = place_all(archive, root, limits, noted)?;
+    // The other two have gone with the stream and the root.
+    let recipe = recipe.and_then(Rc::into_inner).map(RefCell::into_inner);
+    let archive = recipe.map(RecipeWriter::finish).transpose()?;
+    Ok(Unpacked { diff_id: read.digest(), size, root, archive })
 }
 
 /// Bytes of files, whether the root had an entry, and what has been read.
-type Placed<'a> = (u64, bool, Metered<Box<dyn Read + Send + 'a>>);
+type Placed<'a> = (u64, bool, Metered<Box<dyn Read + 'a>>);
 
+/// `noted`: what else wants to see what is read.
 fn place_all<'a>(
-    archive: impl Read + Send + 'a,
+    archive: impl Read + 'a,
     mut root: Root,
     limits: Limits,
-    hash: Option<Sha256>,
+    (hash, recipe): (Option<Sha256>, Option<Recipe>),
 ) -> Result<Placed<'a>, UnpackError> {
     let read = |source| UnpackError::Read { source };
     let plain = crate::storage::archive::decompress(archive).map_err(read)?;
     let metered = Metered::new(plain, limits.bytes, hash);
     let allowed = metered.allowed.clone();
-    let mut stream = BufReader::with_capacity(BUFFER, metered);
+    let mut stream = Noted { stream: BufReader::with_capacity(BUFFER, metered), recipe };
     let mut size = 0_u64;
     let mut count = 0_u64;
     let mut archive = tar::Archive::new(&mut stream);
@@ -170,14 +189,14 @@ fn place_all<'a>(
     let explicit_root = root.finish()?;
     // Padding counts: it is in the digest.
     io::copy(&mut stream, &mut io::sink()).map_err(|source| too_big(source, limits))?;
-    Ok((size, explicit_root, stream.into_inner()))
+    Ok((size, explicit_root, stream.stream.into_inner()))
 }
 
 /// The diff id of an archive, without unpacking it. Blocks.
 ///
 /// # Errors
 /// The archive is damaged.
-pub fn diff_id(archive: impl Read + Send, limits: Limits) -> Result<Digest, UnpackError> {
+pub fn diff_id(archive: impl Read, limits: Limits) -> Result<Digest, UnpackError> {
     let read = |source| UnpackError::Read { source };
     let plain = crate::storage::archive::decompress(archive).map_err(read)?;
     let mut metered = Metered::new(plain, limits.bytes, Some(Sha256::new()));

@@ -70,8 +70,25 @@ fn unpacked(archive: &[u8]) -> (tempfile::TempDir, Result<Unpacked, UnpackError>
     let dir = tempfile::tempdir().unwrap();
     let layer = dir.path().join("layer");
     std::fs::create_dir(&layer).unwrap();
-    let outcome = unpack(archive, &layer, Limits { bytes: 1 << 20, entries: 100 });
+    let aside = tempfile::tempdir().unwrap();
+    let place = aside.path().join("recipe");
+    let recipe = RecipeWriter::create(&place).unwrap();
+    let outcome = unpack(archive, &layer, Some(recipe), Limits { bytes: 1 << 20, entries: 100 });
+    if let Ok(Unpacked { diff_id, archive: Some(size), .. }) = &outcome {
+        made_again((*diff_id, *size), &layer, &place, archive);
+    }
     (dir, outcome)
+}
+
+/// Whatever was unpacked comes out again, byte for byte.
+fn made_again((diff_id, size): (Digest, u64), layer: &Path, recipe: &Path, archive: &[u8]) {
+    let mut plain = Vec::new();
+    let mut stream = crate::storage::archive::decompress(archive).unwrap();
+    stream.read_to_end(&mut plain).unwrap();
+    let mut again = Vec::new();
+    let made = crate::storage::LayerArchive::open(diff_id, size, layer, recipe);
+    made.unwrap().read_to_end(&mut again).unwrap();
+    assert!(again == plain);
 }
 
 #[test]
@@ -215,7 +232,7 @@ fn an_archive_that_leaves_its_root_is_refused_and_nothing_is_outside() {
             let layer = dir.path().join("layer");
             std::fs::create_dir(&layer).unwrap();
             std::fs::File::create(dir.path().join("secret")).unwrap();
-            let outcome = unpack(archive.end().as_slice(), &layer, Limits::default());
+            let outcome = unpack(archive.end().as_slice(), &layer, None, Limits::default());
             (dir, outcome)
         };
         assert!(outcome.is_err(), "{what}");
@@ -287,7 +304,7 @@ fn a_name_of_many_megabytes_is_not_taken_into_memory() {
         .file("f", b"x")
         .end();
     let dir = tempfile::tempdir().unwrap();
-    let refused = unpack(archive.as_slice(), dir.path(), Limits::default()).unwrap_err();
+    let refused = unpack(archive.as_slice(), dir.path(), None, Limits::default()).unwrap_err();
     assert!(refused.to_string().contains("longer than 4 MiB"), "{refused}");
 }
 
@@ -348,6 +365,26 @@ proptest! {
         }
         let (dir, _) = unpacked(&archive);
         prop_assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    /// Names that come again, through links, over links: the archive is made
+    /// again from what is left of it (see `unpacked`).
+    #[test]
+    fn any_order_of_entries_makes_its_archive_again(
+        entries in proptest::collection::vec((0..6_u8, 0..5_usize, 0..5_usize, 0..900_usize), 1..24),
+    ) {
+        const NAMES: [&str; 5] = ["a", "b", "d/a", "l/a", "l"];
+        let archive = entries.into_iter().fold(Tar::default().directory("d/"), |tar, entry| {
+            let (kind, name, target, size) = entry;
+            let (name, target) = (NAMES[name], NAMES[target]);
+            match kind {
+                0..=2 => tar.file(name, &vec![u8::try_from(size % 251).unwrap(); size]),
+                3 => tar.link(EntryType::Link, name, target),
+                4 => tar.link(EntryType::Symlink, "l", "d"),
+                _ => tar.file(&format!(".wh.{target}").replace('/', "-"), b""),
+            }
+        });
+        drop(unpacked(&archive.end()));
     }
 }
 
