@@ -9,7 +9,7 @@ use crate::{
     events::Events,
     ids::{self, TenantName},
     image::Images,
-    network::{NetworkConfig, Networks},
+    network::{NetworkConfig, Networks, dns::Dns},
     runtime::{Runtime, RuntimeConfig},
     service::{self, About, Engine, Tenants},
     storage::{Store, atomic},
@@ -57,6 +57,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     tracing::info!("stopping; containers go on");
     stopping.cancel();
     engine.tools.networks.stop();
+    engine.tools.dns.stop();
     engine.tools.runtime.stop();
     tracker.close();
     if tokio::time::timeout(GRACE, tracker.wait()).await.is_err() {
@@ -98,17 +99,7 @@ async fn build(
     runtime.sweep(&service::known(&found)).await?;
     let running = found.iter().filter_map(|it| it.for_probes().transpose());
     let probes = start_probes(config, &runtime, running.collect::<Result<_, _>>()?);
-    let networks = Networks::start(
-        NetworkConfig {
-            bridge: config.bridge.clone(),
-            address_pool: config.address_pool,
-            ready: config.ready,
-            guard: probes.guard().clone(),
-        },
-        tracker,
-    )
-    .await
-    .context("cannot prepare the network")?;
+    let networks = start_networks(config, &probes, tracker).await?;
     let attached = found.iter().filter_map(service::Found::for_network).collect();
     let made = service::networks_on_record(&store).await?;
     for (container, port) in networks.readopt(made, attached).await? {
@@ -117,9 +108,11 @@ async fn build(
     }
     let images = Images::open(store.clone(), tracker.clone()).await?;
     let tenants = Tenants::open(store.clone()).await?;
+    let dns = Dns::start(tracker).context("cannot prepare the resolvers")?;
     let tools = Tools {
         runtime,
         networks,
+        dns,
         store,
         probes: probes.clone(),
         events: Events::default(),
@@ -137,6 +130,24 @@ async fn build(
         started: jiff::Timestamp::now(),
     };
     Ok(Engine::new(tools, images, tenants, about))
+}
+
+async fn start_networks(
+    config: &Config,
+    probes: &Probes,
+    tracker: &TaskTracker,
+) -> anyhow::Result<Networks> {
+    let started = Networks::start(
+        NetworkConfig {
+            bridge: config.bridge.clone(),
+            address_pool: config.address_pool,
+            ready: config.ready,
+            guard: probes.guard().clone(),
+        },
+        tracker,
+    )
+    .await;
+    started.context("cannot prepare the network")
 }
 
 /// Beside this very program, unless told otherwise.

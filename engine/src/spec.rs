@@ -195,7 +195,7 @@ pub struct HostConfig {
     pub cgroup_parent: String,
     #[serde(deserialize_with = "null_is_default")]
     pub blkio_weight: u16,
-    pub blkio_weight_device: Option<Vec<serde_json::Value>>,
+    pub blkio_weight_device: Option<Vec<WeightDevice>>,
     pub blkio_device_read_bps: Option<Vec<ThrottleDevice>>,
     pub blkio_device_write_bps: Option<Vec<ThrottleDevice>>,
     #[serde(rename = "BlkioDeviceReadIOps")]
@@ -287,6 +287,14 @@ pub struct RestartPolicy {
     pub name: String,
     #[serde(deserialize_with = "null_is_default")]
     pub maximum_retry_count: i64,
+}
+
+/// The share of one block device, from 10 to 1000.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct WeightDevice {
+    pub path: String,
+    pub weight: u16,
 }
 
 /// A limit on one block device: bytes or operations a second.

@@ -611,14 +611,18 @@ fn attaching_and_detaching_takes() {
         let networks = Networks::start(settings, &tokio_util::task::TaskTracker::new()).await;
         let networks = networks.unwrap();
         networks.readopt(Vec::new(), Vec::new()).await.unwrap();
+        networks.create(network("n", "default", &[])).await.unwrap();
+        let many: Vec<PublishRequest> = (20_000..20_200).map(|port| tcp(port, 80)).collect();
         let pause: u64 = std::env::var("PAUSE").map_or(10, |text| text.parse().unwrap());
         for (name, request) in [
             ("none", none()),
             ("bridge", bridged(&[])),
             ("bridge, 1 port", bridged(&[tcp(80, 80)])),
+            ("network", on_all(&["n"], &[])),
+            ("network, 200 ports", on_all(&["n"], &many)),
         ] {
             let (mut attach, mut detach) = (Vec::new(), Vec::new());
-            for _ in 0..300 {
+            for _ in 0..100 {
                 // What a container does meanwhile; the pool is refilled.
                 tokio::time::sleep(std::time::Duration::from_millis(pause)).await;
                 let start = Instant::now();
@@ -631,8 +635,8 @@ fn attaching_and_detaching_takes() {
             }
             for (step, mut times) in [("attach", attach), ("detach", detach)] {
                 times.sort();
-                let [p50, p99] = [150, 297].map(|nth: usize| times[nth].as_micros());
-                println!("{name:15} {step} p50 {p50:5} us  p99 {p99:5} us");
+                let [p50, p99] = [50, 98].map(|nth: usize| times[nth].as_micros());
+                println!("{name:18} {step} p50 {p50:5} us  p99 {p99:5} us");
             }
         }
     });
@@ -865,6 +869,7 @@ fn ports_and_the_way_out_follow_the_networks_that_a_container_is_on() {
 fn a_network_that_cannot_be_made_or_joined_leaves_nothing() {
     on_a_host(|_| async {
         let networks = start("t0").await;
+        until("two wait ready, with the bridge, the cable and lo", || inventory().links.len() == 5);
         let before = inventory();
         let subnet = &["10.7.0.0/24"];
         run("ip link add taken type bridge");
@@ -901,11 +906,22 @@ fn a_network_that_cannot_be_made_or_joined_leaves_nothing() {
             networks.attach(&request).await.unwrap_err().to_string(),
             "network nope not found"
         );
-        until("half-made interfaces are gone", || inventory() == there);
+        // (Those that wait ready are others by now.)
+        let shape = |all: Inventory| (all.links.len(), all.rules);
+        let there = shape(there);
+        until("half-made interfaces are gone", || shape(inventory()) == there);
         let foreign = AttachRequest { endpoints: vec![on("n")], ..of("red", &[]) };
         assert_eq!(networks.attach(&foreign).await.unwrap_err().to_string(), "network n not found");
         let attached = networks.attach(&on_all(&["n"], &[])).await.unwrap();
         assert_eq!(attached.endpoints[0].address, Some([10, 7, 0, 2].into()));
+        // A chosen address is had again at once by a container that restarts.
+        let chosen = EndpointRequest { ipv4: Some([10, 7, 0, 99].into()), ..on("n") };
+        let request = AttachRequest { endpoints: vec![chosen], ..bridged(&[]) };
+        for _ in 0..10 {
+            let attachment = networks.attach(&request).await.unwrap();
+            networks.detach(request.container).await.unwrap();
+            drop(attachment);
+        }
         assert!(matches!(networks.retire(made.id).await, Err(Error::Active { .. })));
     });
 }

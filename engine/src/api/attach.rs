@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     error::Error,
-    service::seen::{AttachOptions, LogOptions},
+    service::seen::{AttachOptions, Attachment, LogOptions},
 };
 use axum::{
     Extension, Router,
@@ -33,18 +33,24 @@ async fn attach(
 ) -> Response {
     let (parts, _) = request.into_parts();
     let hijack = Hijack::of(&parts);
-    match attached(&shared, &id, &params, hijack).await {
-        Ok(response) => response,
+    match attached(&shared, &id, &params).await {
+        Ok(Attached { attachment, keys }) => hijack.run(attachment, keys).await,
         Err(error) => stream::refusal(&error),
     }
 }
 
-async fn attached(
+/// A client that is attached, and the keys with which it leaves.
+pub(super) struct Attached {
+    pub(super) attachment: Attachment,
+    pub(super) keys: DetachKeys,
+}
+
+/// Attaches as the parameters say.
+pub(super) async fn attached(
     shared: &Shared,
     id: &str,
     params: &Params,
-    hijack: Hijack,
-) -> Result<Response, Error> {
+) -> Result<Attached, Error> {
     let handle = shared.scope.container(id)?;
     let snapshot = handle.snapshot();
     let config = &snapshot.record.config;
@@ -65,7 +71,7 @@ async fn attached(
     };
     tracing::debug!(container = %handle.id(), terminal = config.tty, "attached");
     let attachment = handle.attach(options).await?;
-    Ok(hijack.run(attachment, keys).await)
+    Ok(Attached { attachment, keys })
 }
 
 async fn logs(

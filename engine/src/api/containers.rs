@@ -5,6 +5,7 @@ use super::{
     error::{self, Answer, invalid, unbuilt},
     extract::{Json, Params},
     filters::Filters,
+    version::{self, Version},
     wire::{container::Inspect, summary::Summary},
 };
 use crate::{
@@ -16,7 +17,7 @@ use crate::{
     spec::{Config, HostConfig, NetworkingConfig},
 };
 use axum::{
-    Router,
+    Extension, Router,
     extract::{Path, State},
     routing::{delete, get, post},
 };
@@ -44,6 +45,8 @@ const LIST_FILTERS: &[&str] = &[
 ];
 const STATES: &[&str] =
     &["created", "restarting", "running", "removing", "paused", "exited", "dead"];
+
+const HEALTH: &[&str] = &["none", "starting", "healthy", "unhealthy"];
 
 pub(super) fn routes() -> Router<Shared> {
     Router::new()
@@ -107,7 +110,27 @@ impl<'a> Query<'a> {
             return Err(wrong("status", state));
         }
         let exited = filters.values("exited");
-        let exited = exited.map(|code| code.parse().map_err(|_| wrong("exited", code)));
+        let exited = exited.map(|code| {
+            code.parse().map_err(|_| {
+                let why = format!("strconv.Atoi: parsing {code:?}: invalid syntax");
+                invalid(format!("invalid filter 'exited={code}': {why}"))
+            })
+        });
+        if let Some(health) = filters.values("health").find(|health| !HEALTH.contains(health)) {
+            return Err(invalid(format!(
+                "invalid filter 'health={health}': invalid value for health ({health}): must be \
+                 one of none, starting, healthy, unhealthy"
+            )));
+        }
+        for name in ["publish", "expose"] {
+            if let Some(wanted) = filters.values(name).find(|wanted| !is_port(wanted)) {
+                return Err(invalid(format!(
+                    "error while looking up for {name} {wanted}: strconv.ParseUint: parsing \
+                     {wanted:?}: invalid syntax"
+                )));
+            }
+        }
+        filters.flag("is-task")?;
         let names = filters
             .values("name")
             .map(|name| regex_lite::Regex::new(name).map_err(|_| wrong("name", name)));
@@ -143,8 +166,8 @@ impl<'a> Query<'a> {
             && filters.prefix("id", &record.id.hex())
             && filters.exact("status", snapshot.state.name())
             && filters.labels("label", &labels)
-            && filters.any("is-task", |wanted| matches!(wanted, "0" | "false"))
-            && filters.exact("health", "none")
+            && filters.flag("is-task").is_ok_and(|wanted| wanted != Some(true))
+            && filters.exact("health", record.health.as_ref().map_or("none", |it| it.status.name()))
             && self.connected(snapshot)
     }
 
@@ -157,6 +180,9 @@ impl<'a> Query<'a> {
             })
         };
         let published = |wanted: &str| {
+            record.published.iter().any(|it| port(wanted, it.host_port, &it.proto.to_string()))
+        };
+        let offered = |wanted: &str| {
             record.published.iter().any(|it| port(wanted, it.container_port, &it.proto.to_string()))
         };
         let exposed = |wanted: &str| {
@@ -171,9 +197,16 @@ impl<'a> Query<'a> {
         };
         filters.any("network", on)
             && filters.any("publish", published)
-            && filters.any("expose", |wanted| exposed(wanted) || published(wanted))
+            && filters.any("expose", |wanted| exposed(wanted) || offered(wanted))
             && filters.any("volume", mounted)
     }
+}
+
+/// Whether it is one port or a range.
+fn is_port(wanted: &str) -> bool {
+    let range = wanted.split('/').next().unwrap_or(wanted);
+    let (first, last) = range.split_once('-').unwrap_or((range, range));
+    first.parse::<u16>().is_ok() && last.parse::<u16>().is_ok()
 }
 
 /// `80`, `80/tcp`, `80-90/udp`.
@@ -196,14 +229,38 @@ struct CreateBody {
     networking: Option<NetworkingConfig>,
 }
 
+impl CreateBody {
+    /// What came with a later version of the API than the client speaks is not
+    /// meant (moby's `postContainersCreate`).
+    fn as_of(&mut self, version: Version) {
+        let host = self.host.get_or_insert_default();
+        if version < Version::one(40) && host.ipc_mode.is_empty() {
+            host.ipc_mode = "shareable".into();
+        }
+        if version < Version::one(42) {
+            host.console_size = [0, 0];
+        }
+        if version < Version::one(43) {
+            host.annotations = None;
+        }
+        if version < Version::one(44)
+            && let Some(check) = &mut self.config.healthcheck
+        {
+            check.start_interval = None;
+        }
+    }
+}
+
 async fn create(
     State(shared): State<Shared>,
     params: Params,
+    version: Option<Extension<Version>>,
     Json(body): Json<Option<CreateBody>>,
 ) -> Answer {
-    let Some(body) = body else {
+    let Some(mut body) = body else {
         return Err(invalid("config cannot be empty in order to create a container"));
     };
+    body.as_of(version.map_or(version::NEWEST, |Extension(version)| version));
     let request = CreateContainer {
         name: params.some("name").map(str::to_owned),
         platform: params.some("platform").map(str::to_owned),
@@ -244,8 +301,9 @@ async fn update(
     Path(id): Path<String>,
     Json(change): Json<Update>,
 ) -> Answer {
-    shared.scope.update_container(&id, change).await?;
-    Ok(error::json(StatusCode::OK, &json!({ "Warnings": null })))
+    let warnings = shared.scope.update_container(&id, change).await?;
+    let warnings = (!warnings.is_empty()).then_some(warnings);
+    Ok(error::json(StatusCode::OK, &json!({ "Warnings": warnings })))
 }
 
 async fn remove(
@@ -314,6 +372,23 @@ mod tests {
         assert_eq!(body.config.cmd, Some(vec!["ls".to_owned()]));
         assert_eq!(body.host.unwrap().memory, 7_000_000);
         assert!(body.networking.unwrap().endpoints_config.contains_key("bridge"));
+    }
+
+    #[test]
+    fn what_a_client_is_too_old_to_know_it_does_not_mean() {
+        let json = br#"{"Healthcheck":{"StartInterval":5000000},
+            "HostConfig":{"Annotations":{"a":"b"},"ConsoleSize":[1,2]}}"#;
+        let of = |minor| {
+            let mut body: CreateBody = super::super::extract::from_json(json).unwrap();
+            body.as_of(Version::one(minor));
+            (body.config.healthcheck.unwrap().start_interval, body.host.unwrap())
+        };
+        let (interval, host) = of(44);
+        assert_eq!((interval, host.console_size), (Some(5_000_000), [1, 2]));
+        assert!(host.annotations.is_some() && host.ipc_mode.is_empty());
+        let (interval, host) = of(39);
+        assert_eq!((interval, host.console_size), (None, [0, 0]));
+        assert!(host.annotations.is_none() && host.ipc_mode == "shareable");
     }
 
     #[test]

@@ -40,7 +40,7 @@ async fn create(
         return Err(invalid("No exec command specified"));
     }
     DetachKeys::parse(&request.detach_keys).map_err(|error| invalid(error.to_string()))?;
-    let exec = shared.scope.container(&id)?.exec_create(request).await?;
+    let exec = shared.scope.create_exec(&id, request).await?;
     Ok(error::json(StatusCode::CREATED, &json!({ "Id": exec.hex() })))
 }
 

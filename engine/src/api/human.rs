@@ -1,7 +1,7 @@
 //! Docker's phrases for durations: `About a minute`, `3 weeks` (go-units'
 //! `HumanDuration`, exactly).
 
-use crate::service::seen::State;
+use crate::service::seen::{HealthStatus, State};
 
 /// `seconds`: the whole of it, of which nanoseconds have been cut off.
 pub(super) fn duration(nanos: i64) -> String {
@@ -25,11 +25,19 @@ pub(super) fn duration(nanos: i64) -> String {
 }
 
 /// The `STATUS` column of `docker ps`, `now` in nanoseconds since 1970.
-pub(super) fn status(state: &State, now: i64) -> String {
+pub(super) fn status(state: &State, health: Option<HealthStatus>, now: i64) -> String {
     let since = |then: i64| duration(now.saturating_sub(then));
     match state {
         State::Created { .. } => "Created".into(),
-        State::Running { since: then, .. } => format!("Up {}", since(*then)),
+        State::Running { since: then, .. } => {
+            let health = match health {
+                None => "",
+                Some(HealthStatus::Starting) => " (health: starting)",
+                Some(HealthStatus::Healthy) => " (healthy)",
+                Some(HealthStatus::Unhealthy) => " (unhealthy)",
+            };
+            format!("Up {}{health}", since(*then))
+        }
         State::Paused { since: then, .. } => format!("Up {} (Paused)", since(*then)),
         State::Restarting { code, at, .. } => format!("Restarting ({code}) {} ago", since(*at)),
         State::Exited { code, at, .. } => format!("Exited ({code}) {} ago", since(*at)),
@@ -79,9 +87,9 @@ mod tests {
         let second = 1_000_000_000;
         let now = 200 * second;
         let running = State::Running { pid: 1, since: now - 3 * second };
-        assert_eq!(status(&running, now), "Up 3 seconds");
+        assert_eq!(status(&running, None, now), "Up 3 seconds");
         let paused = State::Paused { pid: 1, since: now - 60 * second };
-        assert_eq!(status(&paused, now), "Up About a minute (Paused)");
+        assert_eq!(status(&paused, None, now), "Up About a minute (Paused)");
         let exited = State::Exited {
             code: 0,
             oom_killed: false,
@@ -89,7 +97,7 @@ mod tests {
             since: 0,
             at: now - 120 * second,
         };
-        assert_eq!(status(&exited, now), "Exited (0) 2 minutes ago");
+        assert_eq!(status(&exited, None, now), "Exited (0) 2 minutes ago");
     }
 
     #[test]

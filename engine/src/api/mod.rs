@@ -9,8 +9,9 @@
 //! connection.rs   one client; HTTP until a handler takes the socket over
 //! version.rs      /v1.43/… → the version, and the path without it
 //! extract.rs  filters.rs  detach.rs      what requests say
-//! stream.rs       hijacked connections
-//! containers.rs  lifecycle.rs  attach.rs  exec.rs  images.rs  networks.rs
+//! stream.rs  websocket.rs                hijacked connections
+//! containers.rs  lifecycle.rs  attach.rs  exec.rs  archive.rs  stats.rs
+//! images.rs  networks.rs
 //! system.rs  events.rs  operator.rs  metrics.rs      the handlers
 //! unbuilt.rs      what Docker has and Tritium does not have yet: 501, never 404
 //! wire/  human.rs  error.rs              the answers
@@ -22,6 +23,7 @@
 //!
 //! Used by `daemon` only; uses `service` and the base.
 
+mod archive;
 mod attach;
 mod connection;
 mod containers;
@@ -38,10 +40,12 @@ mod metrics;
 mod networks;
 mod operator;
 mod progress;
+mod stats;
 mod stream;
 mod system;
 mod unbuilt;
 mod version;
+mod websocket;
 mod wire;
 
 pub use metrics::serve_metrics;
@@ -117,13 +121,16 @@ fn routes() -> Router<Shared> {
     Router::new()
         .merge(containers::routes())
         .merge(lifecycle::routes())
+        .merge(archive::routes())
         .merge(attach::routes())
         .merge(exec::routes())
         .merge(images::routes())
         .merge(networks::routes())
+        .merge(stats::routes())
         .merge(system::routes())
         .merge(events::routes())
         .merge(operator::routes())
+        .merge(websocket::routes())
         .merge(unbuilt::routes())
         .fallback(page_not_found)
         .method_not_allowed_fallback(page_not_found)

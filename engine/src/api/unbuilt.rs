@@ -20,11 +20,6 @@ type Route = fn(&'static str) -> MethodRouter<Shared>;
 
 /// Method, path, and what it is called in the answer.
 const UNBUILT: &[(Route, &str, &str)] = &[
-    (with_get, "/containers/{id}/attach/ws", "attaching by web socket"),
-    (with_get, "/containers/{id}/changes", "docker diff"),
-    (with_get, "/containers/{id}/export", "docker export"),
-    (with_get, "/containers/{id}/stats", "docker stats"),
-    (with_archive, "/containers/{id}/archive", "docker cp"),
     (with_any, "/containers/{id}/checkpoints", "docker checkpoint"),
     (with_any, "/containers/{id}/checkpoints/{checkpoint}", "docker checkpoint"),
     (with_post, "/commit", "docker commit"),
@@ -61,10 +56,6 @@ fn with_any(what: &'static str) -> MethodRouter<Shared> {
     any(async move || unbuilt(what))
 }
 
-fn with_archive(what: &'static str) -> MethodRouter<Shared> {
-    get(async move || unbuilt(what)).put(async move || unbuilt(what))
-}
-
 pub(super) fn routes() -> Router<Shared> {
     let mut router = Router::new();
     for (route, path, what) in UNBUILT {
@@ -77,6 +68,7 @@ pub(super) fn routes() -> Router<Shared> {
     }
     // What a fresh Docker answers, too: there are none.
     router
+        .route("/swarm/leave", post(no_swarm_to_leave))
         .route("/plugins/{*rest}", any(plugin))
         .route("/plugins", get(async || error::json(StatusCode::OK, &json!([]))))
         .route("/volumes", get(no_volumes))
@@ -87,12 +79,19 @@ pub(super) fn routes() -> Router<Shared> {
 
 /// There are none, so none is found; to install one is not built.
 async fn plugin(method: Method, Path(rest): Path<String>) -> Response {
-    match rest.strip_suffix("/json") {
-        Some(name) if method == Method::GET => {
+    let (name, verb) = rest.rsplit_once('/').unwrap_or((&rest, ""));
+    match (method, verb) {
+        (Method::GET, "json")
+        | (Method::POST, "enable" | "disable" | "set" | "push")
+        | (Method::DELETE, "") => {
             error::message(StatusCode::NOT_FOUND, &format!("plugin \"{name}\" not found"))
         }
-        Some(_) | None => unbuilt("plugins").into_response(),
+        _ => unbuilt("plugins").into_response(),
     }
+}
+
+async fn no_swarm_to_leave() -> Response {
+    error::message(StatusCode::SERVICE_UNAVAILABLE, "This node is not part of a swarm")
 }
 
 async fn no_swarm() -> Response {

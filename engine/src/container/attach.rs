@@ -31,6 +31,8 @@ impl Driver {
         let past = if options.logs && wants_output { Some(self.past(options)) } else { None };
         let output: Option<Output> = match (past, live) {
             (Some(past), Some(live)) => Some(Box::pin(past.chain(live))),
+            // Neither was asked for: then it is over at once.
+            (None, None) if !options.stream => Some(Box::pin(futures_util::stream::empty())),
             (past, live) => past.or(live),
         };
         let config = &self.record.config;
@@ -63,6 +65,8 @@ impl Driver {
             options: LogOptions {
                 stdout: options.stdout,
                 stderr: options.stderr,
+                // What is said from here on comes live: it would come twice.
+                until: Some(Self::now()),
                 ..LogOptions::default()
             },
             terminal: self.record.config.tty,

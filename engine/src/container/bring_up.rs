@@ -16,13 +16,17 @@ use tritium_probes::{Admission, Device, DeviceKind, DevicePolicy, Interface};
 impl Driver {
     /// Starts the container, whatever it did before.
     pub(super) async fn start(&mut self) -> Result<(), Error> {
+        let looks = self.views.clone();
+        let nobody_looks = looks.write().await;
         let outcome = self.bring_up().await;
+        drop(nobody_looks);
         match outcome {
             Ok(running) => {
                 self.running = Some(running.clone());
                 self.running_seen.send_replace(Some(running));
                 self.announce_networks("connect");
                 self.tools.announce(&self.record, "start", &[]);
+                self.begin_health();
                 Ok(())
             }
             Err(error) => {
@@ -49,11 +53,14 @@ impl Driver {
         let prepared = prepared?;
         self.note_network(network.as_ref())?;
         let files = self.write_files().await?;
+        self.bring_up_names().await?;
         self.admit(&prepared)?;
         let rootfs = self.tools.rootfs(&self.record)?;
         let waiting = std::mem::take(&mut self.waiting);
         let job = Job {
             id,
+            name: self.record.name.clone(),
+            image: self.record.image,
             args: self.record.args.clone(),
             config: Arc::new(self.record.config.clone()),
             host: Arc::new(self.record.host.clone()),
@@ -68,9 +75,10 @@ impl Driver {
         };
         // The addresses are on disk before a start is acknowledged; that it
         // runs is known from the supervisor itself.
+        // Taken before the launch, or one that ends at once had ended before it began.
+        let at = Self::now();
         let (saved, running) = tokio::join!(self.save(), prepared.launch(job));
         let running = running?;
-        let at = Self::now();
         self.step(Event::Started { pid: running.pid(), at });
         saved?;
         Ok(running)
@@ -84,6 +92,7 @@ impl Driver {
             self.report("cannot dismiss from the guard", self.tools.probes.guard().dismiss(cgroup));
         }
         self.netns = None;
+        self.tools.dns.end(id);
         let detached = self.tools.networks.detach(id).await;
         self.report("cannot leave the network", detached);
         self.tools.runtime.cleanup(id).await;

@@ -5,8 +5,13 @@
 //! overtake it.
 
 use super::{
-    AttachOptions, Attachment, EndpointRecord, Handle, Joining, Record, Snapshot, State, Update,
-    WaitOutcome, attach::Waiting, handle::Inner, restart::Backoff, state::Event, tools::Tools,
+    AttachOptions, Attachment, EndpointRecord, Handle, Joining, Probe, Record, Snapshot, State,
+    Update, WaitOutcome,
+    attach::Waiting,
+    handle::{Inner, Views},
+    restart::Backoff,
+    state::Event,
+    tools::Tools,
 };
 use crate::{
     error::{Error, chain},
@@ -19,6 +24,7 @@ use tokio::{
     sync::{broadcast, mpsc, oneshot, watch},
     time::{Instant, sleep_until},
 };
+use tokio_util::sync::CancellationToken;
 
 const SIGKILL: i32 = nix::sys::signal::Signal::SIGKILL as i32;
 const SIGTERM: i32 = nix::sys::signal::Signal::SIGTERM as i32;
@@ -68,6 +74,12 @@ pub(super) struct Driver {
     pub(super) netns: Option<OwnedFd>,
     /// Its control group, while the guard knows it.
     pub(super) admitted: Option<u64>,
+    /// Nobody may look at its files while it is started.
+    pub(super) views: Views,
+    /// Ends who asks how it is.
+    pub(super) health: Option<CancellationToken>,
+    pub(super) probe_sender: mpsc::Sender<Probe>,
+    pub(super) probes: mpsc::Receiver<Probe>,
     seen: watch::Sender<Arc<Snapshot>>,
     requests: mpsc::Receiver<Request>,
     endings: Vec<Ending>,
@@ -87,6 +99,8 @@ pub fn adopt(record: Record, running: Option<Running>, tools: &Tools) -> Handle 
     let (seen, seen_by_others) = watch::channel(snapshot);
     let (running_seen, running_by_others) = watch::channel(running.clone());
     let exits = broadcast::Sender::new(16);
+    let views = Views::default();
+    let (probe_sender, probes) = mpsc::channel(1);
     let handle = Handle::new(Inner {
         id: record.id,
         tenant: record.tenant.clone(),
@@ -95,6 +109,7 @@ pub fn adopt(record: Record, running: Option<Running>, tools: &Tools) -> Handle 
         running: running_by_others,
         exits: exits.downgrade(),
         tools: tools.clone(),
+        views: views.clone(),
     });
     tools.registry.insert(handle.clone());
     let driver = Driver {
@@ -107,6 +122,10 @@ pub fn adopt(record: Record, running: Option<Running>, tools: &Tools) -> Handle 
         traced: None,
         netns: None,
         admitted: None,
+        views,
+        health: None,
+        probe_sender,
+        probes,
         seen,
         requests,
         endings: Vec::new(),
@@ -126,6 +145,9 @@ impl Driver {
             let pid = running.pid();
             self.admitted = Some(cgroup);
             self.watch_if_asked(cgroup);
+            if matches!(self.record.state, State::Running { .. }) {
+                self.resume_health();
+            }
             self.find_netns(pid);
         }
         let stopping = self.tools.stopping.clone();
@@ -142,6 +164,7 @@ impl Driver {
                 () = stopping.cancelled() => return,
                 exit = exit => self.ended(exit).await,
                 () = at(self.next_deadline()) => self.due().await,
+                Some(probe) = self.probes.recv() => self.probed(probe).await,
                 request = self.requests.recv() => match request {
                     Some(request) => self.serve(request).await,
                     None => return,
@@ -176,6 +199,8 @@ impl Driver {
                     tracing::info!(container = %self.record.id, "did not stop in time, is killed");
                     // It may just have ended by itself: then the exit is on its way.
                     drop(running.signal(SIGKILL));
+                    let signal = [("signal", SIGKILL.to_string())];
+                    self.tools.announce(&self.record, "kill", &signal);
                 }
             }
         }
@@ -335,6 +360,11 @@ impl Driver {
             running.thaw().await?
         }
         self.step(if freeze { Event::Paused } else { Event::Resumed });
+        if freeze {
+            self.pause_health();
+        } else {
+            self.resume_health();
+        }
         self.tools.announce(&self.record, if freeze { "pause" } else { "unpause" }, &[]);
         self.save().await
     }
@@ -346,6 +376,9 @@ impl Driver {
             return Err(error);
         }
         self.tools.registry.free_name(&self.record.tenant, &old);
+        if self.record.state.is_up() {
+            super::announce_names(&self.record, &self.tools);
+        }
         self.tools.announce(&self.record, "rename", &[("oldName", format!("/{old}"))]);
         self.publish();
         Ok(())
@@ -371,14 +404,15 @@ impl Driver {
             return answer(done, outcome);
         };
         if !force {
-            let state = self.record.state.name();
-            return answer(
-                done,
-                Err(Error::Conflict(format!(
-                    "cannot remove container \"{called}\": container is {state}: stop the \
-                     container before removing or force remove"
-                ))),
-            );
+            let paused = matches!(self.record.state, State::Paused { .. });
+            let why = if paused {
+                "paused and must be unpaused first".to_owned()
+            } else {
+                let state = self.record.state.name();
+                format!("{state}: stop the container before removing or force remove")
+            };
+            let refused = format!("cannot remove container \"{called}\": container is {why}");
+            return answer(done, Err(Error::Conflict(refused)));
         }
         self.no_restart = true;
         // An error: it has just ended, and the exit is on its way.
@@ -397,9 +431,11 @@ impl Driver {
         };
         self.running = None;
         self.running_seen.send_replace(None);
+        self.end_health();
         self.announce_networks("disconnect");
         self.take_down().await;
-        self.step(Event::Exited { code: exit.code, oom_killed: exit.oom_killed, at: exit.at });
+        let code = exit.code;
+        self.move_on(Event::Exited { code, oom_killed: exit.oom_killed, at: exit.at });
         if exit.oom_killed {
             self.tools.announce(&self.record, "oom", &[]);
         }
@@ -409,6 +445,8 @@ impl Driver {
             "die",
             &[("execDuration", seconds.to_string()), ("exitCode", exit.code.to_string())],
         );
+        // Told before it can be seen: who waited finds it among the events.
+        self.publish();
         self.after_end(exit.code).await;
     }
 
@@ -506,11 +544,14 @@ impl Driver {
     /// Moves on. A refusal would be a bug of this file: it is reported, and
     /// the state stays.
     pub(super) fn step(&mut self, event: Event) {
+        self.move_on(event);
+        self.publish();
+    }
+
+    /// The same; the others see it later.
+    fn move_on(&mut self, event: Event) {
         match self.record.state.clone().on(event) {
-            Ok(state) => {
-                self.record.state = state;
-                self.publish();
-            }
+            Ok(state) => self.record.state = state,
             Err(refused) => {
                 tracing::error!(container = %self.record.id, error = %refused, "impossible event");
             }

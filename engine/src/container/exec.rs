@@ -10,7 +10,10 @@ use bytes::{BufMut, Bytes, BytesMut};
 use futures_util::{StreamExt, stream};
 use std::{
     fmt, io,
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 use tokio::{io::AsyncRead, sync::watch, time::timeout};
@@ -74,6 +77,10 @@ struct Inner {
     container: Handle,
     request: ExecRequest,
     stage: Mutex<Stage>,
+    /// Users can ask for it.
+    listed: bool,
+    /// It is to end as soon as it runs.
+    doomed: AtomicBool,
 }
 
 enum Stage {
@@ -91,10 +98,27 @@ impl fmt::Debug for ExecHandle {
 
 impl ExecHandle {
     pub(super) fn new(container: Handle, request: ExecRequest) -> Self {
+        Self::make(container, request, true)
+    }
+
+    /// The engine's own, that no user can ask for.
+    pub(super) fn unlisted(container: Handle, request: ExecRequest) -> Self {
+        Self::make(container, request, false)
+    }
+
+    fn make(container: Handle, request: ExecRequest, listed: bool) -> Self {
         let id = ExecId::of(ids::random());
         let command = request.cmd.join(" ");
+        let stage = Mutex::new(Stage::Waiting);
         let exec = Self {
-            inner: Arc::new(Inner { id, container, request, stage: Mutex::new(Stage::Waiting) }),
+            inner: Arc::new(Inner {
+                id,
+                container,
+                request,
+                stage,
+                listed,
+                doomed: AtomicBool::new(false),
+            }),
         };
         exec.announce(&format!("exec_create: {command}"), None);
         exec
@@ -181,6 +205,9 @@ impl ExecHandle {
         };
         let stdio = running.take_stdio();
         *self.stage() = Stage::Running(running.clone());
+        if self.inner.doomed.load(Ordering::SeqCst) {
+            self.kill();
+        }
         let (ended_sender, ended) = watch::channel(false);
         let exec = self.clone();
         self.inner.container.tools().tracker.spawn(async move {
@@ -235,8 +262,21 @@ impl ExecHandle {
         }
     }
 
+    /// Kills it, now or as soon as it runs.
+    pub(super) fn kill(&self) {
+        self.inner.doomed.store(true, Ordering::SeqCst);
+        if let Stage::Running(running) = &*self.stage()
+            && let Err(error) = running.kill()
+        {
+            tracing::warn!(exec = %self.inner.id, %error, "cannot kill it");
+        }
+    }
+
     /// Docker shows an exec for some minutes after its end.
     fn forget_later(&self) {
+        if !self.inner.listed {
+            return;
+        }
         let tools = self.inner.container.tools().clone();
         let id = self.inner.id;
         tools.tracker.clone().spawn(async move {

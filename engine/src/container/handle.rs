@@ -11,7 +11,7 @@ use futures_util::Stream;
 use std::{fmt, io, pin::Pin, sync::Arc};
 use tokio::{
     io::AsyncWrite,
-    sync::{broadcast, mpsc, oneshot, watch},
+    sync::{RwLock, broadcast, mpsc, oneshot, watch},
 };
 
 /// Bytes ready for the client: Docker's multiplexed frames, or raw with a
@@ -93,6 +93,10 @@ pub struct Handle {
     inner: Arc<Inner>,
 }
 
+/// Held for reading by who looks at the container's files, for writing while it
+/// is started.
+pub(super) type Views = Arc<RwLock<()>>;
+
 pub(super) struct Inner {
     pub(super) id: ContainerId,
     pub(super) tenant: TenantName,
@@ -102,6 +106,7 @@ pub(super) struct Inner {
     /// Weak, so that those who wait learn when the driver has left.
     pub(super) exits: broadcast::WeakSender<WaitOutcome>,
     pub(super) tools: Tools,
+    pub(super) views: Views,
 }
 
 impl fmt::Debug for Handle {
@@ -146,6 +151,14 @@ impl Handle {
 
     pub(super) fn tools(&self) -> &Tools {
         &self.inner.tools
+    }
+
+    pub(super) fn views(&self) -> &Views {
+        &self.inner.views
+    }
+
+    pub(super) fn seen(&self) -> watch::Receiver<Arc<Snapshot>> {
+        self.inner.seen.clone()
     }
 
     fn exits(&self) -> broadcast::Receiver<WaitOutcome> {
@@ -302,7 +315,10 @@ impl Handle {
     /// `Conflict` if it does not run.
     pub async fn resize(&self, rows: u16, columns: u16) -> Result<(), Error> {
         let Some(running) = self.running() else { return Err(self.not_running()) };
-        running.resize(rows, columns)
+        running.resize(rows, columns)?;
+        let size = [("height", rows.to_string()), ("width", columns.to_string())];
+        self.inner.tools.announce(&self.snapshot().record, "resize", &size);
+        Ok(())
     }
 
     /// What it has said so far, and with `follow` what it says until it ends.
@@ -344,7 +360,9 @@ impl Handle {
     pub async fn top(&self, arguments: &str) -> Result<Top, Error> {
         let Some(running) = self.running() else { return Err(self.not_running()) };
         let pids = running.processes()?.into_iter().collect();
-        top::top(arguments, &pids).await
+        let top = top::top(arguments, &pids).await?;
+        self.inner.tools.announce(&self.snapshot().record, "top", &[]);
+        Ok(top)
     }
 
     /// Notes a process that is to run beside the first.

@@ -11,6 +11,7 @@ use inotify::{EventStream, Inotify, WatchMask};
 use serde::Deserialize;
 use std::{
     borrow::Cow,
+    collections::BTreeMap,
     fs::File,
     io::{self, BufRead, BufReader, Read, Seek, SeekFrom},
     os::unix::fs::MetadataExt,
@@ -30,6 +31,8 @@ struct Line<'a> {
     stream: Cow<'a, str>,
     #[serde(borrow)]
     time: Cow<'a, str>,
+    #[serde(borrow, default)]
+    attrs: BTreeMap<Cow<'a, str>, Cow<'a, str>>,
 }
 
 /// What one reader wants of the log, and how it wants it dressed.
@@ -240,6 +243,7 @@ impl Cursor {
             prefix.push(' ');
         }
         if options.details {
+            prefix.push_str(&details(&line.attrs));
             prefix.push(' ');
         }
         if !self.reader.terminal {
@@ -251,6 +255,26 @@ impl Cursor {
         out.put_slice(line.log.as_bytes());
         false
     }
+}
+
+/// `key=value,…`, each escaped as in a URL.
+fn details(attributes: &BTreeMap<Cow<'_, str>, Cow<'_, str>>) -> String {
+    let pairs = attributes.iter().map(|(key, value)| format!("{}={}", escape(key), escape(value)));
+    pairs.collect::<Vec<_>>().join(",")
+}
+
+/// Go's `url.QueryEscape`.
+fn escape(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b' ' => escaped.push('+'),
+            b'-' | b'_' | b'.' | b'~' => escaped.push(char::from(byte)),
+            _ if byte.is_ascii_alphanumeric() => escaped.push(char::from(byte)),
+            _ => escaped.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    escaped
 }
 
 /// `PATH`, `PATH.1`, … as long as they exist: newest first.

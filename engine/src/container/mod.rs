@@ -12,35 +12,43 @@
 //!
 //! Used by `service` only.
 
+mod archive;
 mod attach;
 mod bring_up;
 mod driver;
 mod exec;
 mod files;
 mod handle;
+mod health;
 mod input;
 mod logs;
+mod names;
 mod networking;
 pub mod ports;
 mod record;
 mod registry;
 mod restart;
 mod state;
+mod stats;
 mod tools;
 mod top;
 mod update;
 
+pub use archive::{Extraction, PathStat};
 pub use bring_up::{admission, interface};
 pub use driver::adopt;
 pub use exec::{ExecHandle, ExecRequest, ExecSnapshot, ExecStart};
 pub use handle::{
     AttachOptions, Attachment, Handle, Input, LogOptions, Output, Top, WaitCondition, WaitOutcome,
 };
+pub use health::{Health, HealthStatus, Probe};
+pub use names::{announce_names, resume_names};
 pub use networking::{Joining, link_parts};
 pub use record::{EndpointRecord, MountPoint, Record};
 pub use registry::Registry;
 pub use restart::wanted_at_start;
 pub use state::State;
+pub use stats::Sample;
 pub use tools::Tools;
 pub use update::Update;
 

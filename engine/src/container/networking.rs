@@ -4,7 +4,7 @@
 //! Whatever follows from having an address (the guard, names) hangs on
 //! [`Driver::claim`] and [`Driver::release`], one call per endpoint.
 
-use super::{EndpointRecord, Record, bring_up::interface, driver::Driver};
+use super::{EndpointRecord, Record, bring_up::interface, driver::Driver, names};
 use crate::{
     error::Error,
     events::{self, Event},
@@ -12,7 +12,7 @@ use crate::{
     network::{self, DEFAULT, Endpoint, EndpointRequest},
     spec::EndpointSettings,
 };
-use std::{fs::File, os::fd::OwnedFd, path::Path};
+use std::{fs::File, net::IpAddr, os::fd::OwnedFd, path::Path};
 
 /// Networks that are not made by bridges, with the driver that Docker says they have.
 const BARE: [(&str, &str); 2] = [("none", "null"), ("host", "host")];
@@ -137,6 +137,7 @@ impl Driver {
         let container = (record.id, &record.tenant);
         let connected = self.tools.networks.connect(container, request, ports, netns).await?;
         let endpoint = connected.endpoint;
+        let before = self.record.clone();
         self.record.published = connected.ports;
         let entry = EndpointRecord {
             asked,
@@ -145,17 +146,23 @@ impl Driver {
             first: false,
         };
         self.record.endpoints.insert(name.clone(), entry);
-        let done = match self.claim(&endpoint) {
-            Ok(()) => self.save_networks().await,
-            Err(error) => Err(error),
-        };
+        let done = self.take_up(&endpoint, &before).await;
         if let Err(error) = done {
-            self.part(&name, &endpoint).await?;
+            self.record.endpoints.remove(&name);
+            self.part(&endpoint).await?;
+            self.publish();
             return Err(error);
         }
         self.change_hosts(&endpoint, true)?;
         self.announce_network("connect", &name, endpoint.network_id);
         Ok(())
+    }
+
+    async fn take_up(&mut self, endpoint: &Endpoint, before: &Record) -> Result<(), Error> {
+        self.claim(endpoint)?;
+        names::announce(&self.record, &self.tools, endpoint);
+        self.begin_names(before).await?;
+        self.save_networks().await
     }
 
     /// Lines of `/etc/hosts` for `--link` on the default bridge: names, address.
@@ -181,6 +188,18 @@ impl Driver {
             lines.push((names, address.to_string()));
         }
         Ok(lines)
+    }
+
+    /// Where containers reach the host, on whatever network they are: the
+    /// gateway of the default bridge. None if nobody asks.
+    pub(super) async fn host_gateway(&self) -> Result<Option<IpAddr>, Error> {
+        let mut extra = self.record.host.extra_hosts.iter().flatten();
+        if !extra.any(|entry| entry.ends_with(":host-gateway")) {
+            return Ok(None);
+        }
+        let networks = self.tools.networks.list(&self.record.tenant).await?;
+        let default = networks.iter().find(|network| network.definition.name == DEFAULT);
+        Ok(default.and_then(|network| network.definition.pool(true)?.gateway))
     }
 
     fn check_join(&self) -> Result<(), Error> {
@@ -211,22 +230,28 @@ impl Driver {
                     .into(),
             ));
         }
-        let Some(entry) = self.record.endpoints.get(name) else {
+        let Some(entry) = self.record.endpoints.remove(name) else {
             let said = format!("container {} is not connected to network {name}", self.record.id);
             return Err(Error::internal(said.clone(), said));
         };
-        match entry.endpoint.clone() {
-            Some(endpoint) => {
-                self.part(name, &endpoint).await?;
-                self.change_hosts(&endpoint, false)?;
-                self.announce_network("disconnect", name, endpoint.network_id);
-            }
-            None => drop(self.record.endpoints.remove(name)),
+        // The record first: an interface that it does not know is swept away
+        // at the next start, one that is not there would stay in it.
+        let mut done = self.save_networks().await;
+        if let (Ok(()), Some(endpoint)) = (&done, &entry.endpoint) {
+            done = self.part(endpoint).await;
         }
+        if let Err(error) = done {
+            self.record.endpoints.insert(name.to_owned(), entry);
+            self.save_networks().await?;
+            return Err(error);
+        }
+        let Some(endpoint) = entry.endpoint else { return Ok(()) };
+        self.change_hosts(&endpoint, false)?;
+        self.announce_network("disconnect", name, endpoint.network_id);
         self.save_networks().await
     }
 
-    async fn part(&mut self, name: &str, endpoint: &Endpoint) -> Result<(), Error> {
+    async fn part(&mut self, endpoint: &Endpoint) -> Result<(), Error> {
         let (id, network, netns) = (self.record.id, endpoint.network_id, self.copy_netns()?);
         // First, as it goes by the interface, which is gone afterwards.
         self.release(endpoint);
@@ -237,8 +262,7 @@ impl Driver {
                 return Err(error.into());
             }
         }
-        self.record.endpoints.remove(name);
-        self.publish();
+        self.tools.dns.leave(id, network);
         Ok(())
     }
 
@@ -338,7 +362,7 @@ impl Driver {
 }
 
 /// What the container has made of it, which may be anything.
-fn read_some(path: &Path) -> std::io::Result<Vec<u8>> {
+pub(super) fn read_some(path: &Path) -> std::io::Result<Vec<u8>> {
     use std::io::Read;
     let mut text = Vec::new();
     File::open(path)?.take(LONGEST_HOSTS + 1).read_to_end(&mut text)?;

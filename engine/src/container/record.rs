@@ -1,6 +1,6 @@
 //! What is on disk per container; versioned.
 
-use super::State;
+use super::{Health, HealthStatus, State};
 use crate::{
     ids::{ContainerId, Digest, ImageId, NetworkId, TenantName},
     network::{DEFAULT, Endpoint, Published},
@@ -37,11 +37,21 @@ pub struct Record {
     /// The user has stopped it: `unless-stopped` leaves it down.
     pub stopped_by_user: bool,
     pub state: State,
+    /// Since it was started first, if it is asked how it is.
+    #[serde(default)]
+    pub health: Option<Health>,
 }
 
 impl Record {
     /// What is written now.
     pub const VERSION: u32 = 1;
+
+    /// Whatever was known of its health, it is not well any more.
+    pub fn set_down(&mut self) {
+        if let Some(health) = &mut self.health {
+            health.status = HealthStatus::Unhealthy;
+        }
+    }
 
     /// By which names others find it on a network that users made; none on others.
     #[must_use]

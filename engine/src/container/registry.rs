@@ -78,6 +78,10 @@ impl Registry {
         self.lists().execs.values().filter(|exec| exec.container() == id).cloned().collect()
     }
 
+    pub(super) fn get(&self, id: ContainerId) -> Option<Handle> {
+        self.lists().containers.get(&id).cloned()
+    }
+
     /// Every container of every tenant: for the engine's own needs.
     #[must_use]
     pub fn all(&self) -> Vec<Handle> {

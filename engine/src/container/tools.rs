@@ -5,7 +5,7 @@ use crate::{
     error::Error,
     events::{self, Event, Events},
     ids::ContainerId,
-    network::Networks,
+    network::{Networks, dns::Dns},
     runtime::{BindMount, Overlay, Runtime},
     storage::{Batch, Store, Table},
 };
@@ -18,6 +18,7 @@ use tritium_probes::Probes;
 pub struct Tools {
     pub runtime: Runtime,
     pub networks: Networks,
+    pub dns: Dns,
     pub store: Store,
     pub probes: Probes,
     pub events: Events,

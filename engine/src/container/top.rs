@@ -20,7 +20,8 @@ pub(super) async fn top(arguments: &str, pids: &BTreeSet<i32>) -> Result<Top, Er
         .map_err(|error| Error::internal("cannot run ps", error))?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);
-        return Err(Error::Invalid(format!("ps: {}", said.trim())));
+        let first = said.lines().next().unwrap_or_default();
+        return Err(Error::Invalid(format!("ps: {}", first.trim())));
     }
     parse(&String::from_utf8_lossy(&output.stdout), pids)
 }

@@ -52,6 +52,9 @@ pub enum Error {
     Ambiguous(String),
     #[error("network with name {0} already exists")]
     NetworkExists(String),
+    /// No subnet is free for a network whose user chose none.
+    #[error("all predefined address pools have been fully subnetted")]
+    NoPool,
     /// A subnet that was asked for is somebody's already, perhaps the host's.
     #[error("invalid pool request: Pool overlaps with other one on this address space")]
     PoolOverlaps,
@@ -132,6 +135,7 @@ impl From<Error> for Outer {
             Error::AddressOutside { .. }
             | Error::Option(_)
             | Error::Ambiguous(_)
+            | Error::NoPool
             | Error::NoIpv6(_) => Self::Invalid(text),
             Error::AddressInUse(_)
             | Error::PoolOverlaps

@@ -6,7 +6,8 @@
 //! (`owner/`) holds all state and does what must be done now, the *maker*
 //! (`namespace.rs`) makes namespaces ahead. A thread and not a task, since
 //! netlink answers before `sendto(2)` returns and `unshare(2)` is a property of
-//! a thread.
+//! a thread. Names are a room of their own, [`dns`], which knows nothing of the
+//! rest.
 //!
 //! Addresses are unique among all tenants: a packet's source alone says whose
 //! it is (the guard relies on it), and the host has one route to each.

@@ -81,6 +81,9 @@ pub struct Endpoint {
     /// The network's name.
     #[serde(default = "default_network")]
     pub network: String,
+    /// The network has no way out.
+    #[serde(default)]
+    pub internal: bool,
     pub endpoint_id: NetworkId,
     pub address: Option<Ipv4Addr>,
     /// Length of the subnet's prefix, in bits; 0 without an address.

@@ -15,7 +15,7 @@ use rustix::{
 };
 use std::{
     io,
-    os::fd::OwnedFd,
+    os::fd::{AsFd as _, OwnedFd},
     sync::{Arc, Mutex},
 };
 
@@ -26,6 +26,8 @@ pub struct ExecRunning(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     pid: i32,
+    /// None from a supervisor that did not send one.
+    pidfd: Option<OwnedFd>,
     stdio: Mutex<Option<ExecStdio>>,
     /// For its size.
     master: Option<OwnedFd>,
@@ -76,15 +78,21 @@ pub(super) async fn exec(
         Err(gone) => return Ok(Err(gone)),
     };
     let started = outcome.map_err(|failure| failure::exec(&failure))?;
-    // The first descriptor is its pidfd, which nobody needs.
-    let master = started.fds.into_iter().nth(1);
+    let mut fds = started.fds.into_iter();
+    let (pidfd, master) = (fds.next(), fds.next());
     let stdio = match (&master, pipes) {
         (Some(master), _) => terminal(master).map_err(failed)?,
         (None, Some(pipes)) => pipes,
         (None, None) => return Err(failed(io::ErrorKind::InvalidData.into())),
     };
     let stdio = Mutex::new(Some(stdio));
-    Ok(Ok(ExecRunning(Arc::new(Shared { pid: started.pid, stdio, master, exit: started.exit }))))
+    Ok(Ok(ExecRunning(Arc::new(Shared {
+        pid: started.pid,
+        pidfd,
+        stdio,
+        master,
+        exit: started.exit,
+    }))))
 }
 
 fn terminal(master: &OwnedFd) -> io::Result<ExecStdio> {
@@ -133,6 +141,18 @@ impl ExecRunning {
     /// Waits for the end. Any number may wait, also after it.
     pub async fn exited(&self) -> Exit {
         ended(self.0.exit.clone()).await
+    }
+
+    /// Kills it, if it has not ended.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn kill(&self) -> io::Result<()> {
+        let Some(pidfd) = &self.0.pidfd else { return Ok(()) };
+        match tritium_sys::signal::send(pidfd.as_fd(), nix::libc::SIGKILL) {
+            Err(error) if error.raw_os_error() == Some(nix::libc::ESRCH) => Ok(()),
+            sent => sent,
+        }
     }
 
     /// Tells its terminal how large it is.

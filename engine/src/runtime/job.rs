@@ -1,7 +1,7 @@
 //! What the room is asked to run.
 
 use crate::{
-    ids::{ContainerId, ExecId},
+    ids::{ContainerId, ExecId, ImageId},
     spec::{Config, HostConfig},
 };
 use std::{os::fd::OwnedFd, path::PathBuf, sync::Arc};
@@ -11,6 +11,9 @@ use tritium_supervisor::protocol::{Rootfs, Streams};
 #[derive(Debug)]
 pub struct Job {
     pub id: ContainerId,
+    /// Its name and image: for the log.
+    pub name: String,
+    pub image: ImageId,
     /// Entrypoint and command.
     pub args: Vec<String>,
     pub config: Arc<Config>,

@@ -1,7 +1,7 @@
 //! From what was asked to what the supervisor is told.
 
 use super::{
-    Job, NetworkNamespace, devices, mounts, options,
+    Job, NetworkNamespace, devices, log_options, mounts,
     process::{self, Rights, Wanted},
 };
 use crate::error::Error;
@@ -39,6 +39,7 @@ pub(super) fn launch(job: &Job, rights: &Rights, place: Place) -> Result<Launch,
     };
     let mut rootfs = job.rootfs.clone();
     rootfs.readonly = host.readonly_rootfs;
+    let subject = log_options::Subject { id: job.id, name: &job.name, image: job.image, config };
     Ok(Launch {
         version: VERSION,
         id: job.id.hex(),
@@ -55,7 +56,7 @@ pub(super) fn launch(job: &Job, rights: &Rights, place: Place) -> Result<Launch,
         namespaces,
         init: host.init == Some(true),
         stdin: config.open_stdin,
-        log: options::log(&host.log_config, &job.log_path)?,
+        log: log_options::log(&host.log_config, &job.log_path, Some(subject))?,
         oom_file: place.oom_file,
     })
 }
@@ -118,6 +119,8 @@ mod tests {
         };
         Job {
             id: ContainerId::of([7; 32]),
+            name: "web".into(),
+            image: crate::ids::Digest::of([8; 32]),
             args: vec!["true".into()],
             config: Arc::new(config),
             host: Arc::new(host),

@@ -1,12 +1,9 @@
 //! What the host configuration's texts mean; said at creation, needed at start.
 
-use super::{capabilities, cgroup, devices, mounts, seccomp};
-use crate::{
-    error::Error,
-    spec::{HostConfig, LogConfig},
-};
+use super::{capabilities, cgroup, devices, log_options, mounts, seccomp};
+use crate::{error::Error, spec::HostConfig};
 use std::path::Path;
-use tritium_supervisor::protocol::{Log, Rlimit};
+use tritium_supervisor::protocol::Rlimit;
 
 /// Says at creation what would fail at start: capabilities, security options,
 /// seccomp profile, limits, devices, tmpfs and log options.
@@ -24,7 +21,7 @@ pub fn check(host: &HostConfig) -> Result<(), Error> {
     for (destination, options) in host.tmpfs.iter().flatten() {
         mounts::tmpfs(destination, options)?;
     }
-    log(&host.log_config, Path::new(""))?;
+    log_options::log(&host.log_config, Path::new(""), None)?;
     cgroup::check(host)?;
     devices::check_rules(host)
 }
@@ -117,78 +114,6 @@ pub(super) fn rlimits(host: &HostConfig) -> Result<Vec<Rlimit>, Error> {
     Ok(limits)
 }
 
-/// `--log-driver` and `--log-opt`. `local` is kept as json-file, with the
-/// limits that Docker's `local` has by default: only the engine reads it.
-pub(super) fn log(config: &LogConfig, path: &Path) -> Result<Option<Log>, Error> {
-    let (mut max_size, mut max_file) = match config.kind.as_str() {
-        "" | "json-file" => (None, None),
-        "local" => (Some(20_000_000), Some(5)),
-        "none" => return Ok(None),
-        other => {
-            return Err(Error::Unsupported(format!("the logging driver {other} is not built yet")));
-        }
-    };
-    let kind = if config.kind.is_empty() { "json-file" } else { &config.kind };
-    for (key, value) in &config.config {
-        match key.as_str() {
-            "max-size" if value == "-1" => max_size = None,
-            "max-size" => max_size = Some(human_size(value)?),
-            "max-file" => {
-                let count: u32 = value.parse().map_err(|_| {
-                    let quoted = format!("strconv.Atoi: parsing {value:?}: invalid syntax");
-                    Error::Invalid(format!("failed to initialize logging driver: {quoted}"))
-                })?;
-                if count == 0 {
-                    return Err(Error::Invalid(
-                        "failed to initialize logging driver: max-file cannot be less than 1"
-                            .into(),
-                    ));
-                }
-                max_file = Some(count);
-            }
-            "mode" if value.is_empty() || value == "blocking" => {}
-            "compress" if value == "false" => {}
-            "mode" | "max-buffer-size" | "compress" | "labels" | "labels-regex" | "env"
-            | "env-regex" | "tag" => {
-                return Err(Error::Unsupported(format!("the log option {key} is not built yet")));
-            }
-            _ => {
-                return Err(Error::Invalid(format!(
-                    "unknown log opt '{key}' for {kind} log driver"
-                )));
-            }
-        }
-    }
-    Ok(Some(Log { path: path.to_owned(), max_size, max_file }))
-}
-
-/// `10k`, `1.5MB`: decimal, as Docker reads sizes of logs.
-fn human_size(text: &str) -> Result<u64, Error> {
-    let invalid =
-        || Error::Invalid(format!("failed to initialize logging driver: invalid size: '{text}'"));
-    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
-    let (number, unit) = text.split_at_checked(digits).ok_or_else(invalid)?;
-    let unit = unit.trim_start().to_ascii_lowercase();
-    let unit = unit.strip_suffix("ib").or_else(|| unit.strip_suffix('b')).unwrap_or(&unit);
-    let factor: u64 = match unit {
-        "" => 1,
-        "k" => 1_000,
-        "m" => 1_000_000,
-        "g" => 1_000_000_000,
-        "t" => 1_000_000_000_000,
-        _ => return Err(invalid()),
-    };
-    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
-    let whole: u64 = whole.parse().map_err(|_| invalid())?;
-    let mut size = whole.checked_mul(factor).ok_or_else(invalid)?;
-    let mut worth = factor;
-    for digit in fraction.chars() {
-        worth /= 10;
-        size += u64::from(digit.to_digit(10).ok_or_else(invalid)?) * worth;
-    }
-    Ok(size)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -231,21 +156,5 @@ mod tests {
         let words = |host| rlimits(&host).unwrap_err().to_string();
         assert_eq!(words(ulimit("foo", 1, 1)), "invalid ulimit type: foo");
         assert!(words(ulimit("nofile", 5, 4)).ends_with("hard limit: 5 > 4"));
-    }
-
-    #[test]
-    fn log_options_are_read_and_unknown_ones_refused() {
-        let config = |options: &[(&str, &str)]| LogConfig {
-            kind: "json-file".into(),
-            config: options.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect(),
-        };
-        let read = |options: &[(&str, &str)]| log(&config(options), Path::new("/l"));
-        let both = read(&[("max-size", "10k"), ("max-file", "3")]).unwrap().unwrap();
-        assert_eq!((both.max_size, both.max_file), (Some(10_000), Some(3)));
-        assert_eq!(read(&[("max-size", "1.5MB")]).unwrap().unwrap().max_size, Some(1_500_000));
-        let words = |options: &[(&str, &str)]| read(options).unwrap_err().to_string();
-        assert_eq!(words(&[("foo", "1")]), "unknown log opt 'foo' for json-file log driver");
-        assert!(words(&[("max-size", "foo")]).ends_with("invalid size: 'foo'"));
-        assert!(words(&[("max-file", "x")]).ends_with("parsing \"x\": invalid syntax"));
     }
 }

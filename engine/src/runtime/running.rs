@@ -78,6 +78,19 @@ impl Running {
         })
     }
 
+    /// Whether the first process's number is still its own.
+    ///
+    /// # Errors
+    /// `Conflict` if it has ended.
+    pub(super) fn is_there(&self) -> Result<(), Error> {
+        self.signal(0)
+    }
+
+    /// The first process, for as long as this is held.
+    pub(super) fn pidfd(&self) -> io::Result<OwnedFd> {
+        self.0.pidfd.try_clone()
+    }
+
     /// Waits for the end. Any number may wait, also after it.
     pub async fn exited(&self) -> Exit {
         ended(self.0.connection.exit.clone()).await

@@ -1,13 +1,16 @@
 //! Containers of one tenant: make, find, list, rename.
 
-use super::{Scope, create, mounts};
+use super::{Scope, create, mounts, policy};
 use crate::{
-    container::{self, ExecHandle, Handle, Snapshot},
+    container::{self, ExecHandle, ExecRequest, Handle, Snapshot},
     error::Error,
-    ids::ContainerId,
+    ids::{ContainerId, ExecId},
     spec::{Config, HostConfig, NetworkingConfig},
 };
 use std::sync::Arc;
+
+/// Docker's words before what is wrong with a new name.
+const NEW_NAME: &str = "Error when allocating new name: ";
 
 /// What `POST /containers/create` asks.
 #[derive(Debug, Clone, Default)]
@@ -120,14 +123,20 @@ impl Scope {
         if name.is_empty() {
             return Err(Error::Invalid("Neither old nor new names may be empty".into()));
         }
-        let name = checked_name(name)?;
+        let allocating = |error: Error| {
+            let why = format!("{NEW_NAME}{error}");
+            let taken = matches!(error, Error::Conflict(_));
+            if taken { Error::Conflict(why) } else { Error::Invalid(why) }
+        };
+        let slashed = format!("/{}", name.strip_prefix('/').unwrap_or(name));
+        let name = checked_name(&slashed).map_err(allocating)?;
         if handle.snapshot().record.name == name {
             return Err(Error::Invalid(
                 "Renaming a container with the same name as its current name".into(),
             ));
         }
         let registry = &self.engine.tools.registry;
-        registry.take_name(&self.tenant, &name, handle.id())?;
+        registry.take_name(&self.tenant, &name, handle.id()).map_err(allocating)?;
         let outcome = handle.rename(name.clone()).await;
         if outcome.is_err() {
             registry.free_name(&self.tenant, &name);
@@ -135,7 +144,7 @@ impl Scope {
         outcome
     }
 
-    /// Changes limits or the restart policy.
+    /// Changes limits or the restart policy; what Docker warns of.
     ///
     /// # Errors
     /// `Invalid` for values that make no sense.
@@ -143,10 +152,24 @@ impl Scope {
         &self,
         reference: &str,
         change: container::Update,
-    ) -> Result<(), Error> {
+    ) -> Result<Vec<String>, Error> {
         let handle = self.container(reference)?;
-        create::check_update(&handle.snapshot().record, &change)?;
-        handle.update(change).await
+        let warnings = create::check_update(&handle.snapshot().record, &change)?;
+        handle.update(change).await?;
+        Ok(warnings)
+    }
+
+    /// Notes a process that is to run beside a container's first.
+    ///
+    /// # Errors
+    /// `Denied`; `Conflict` if the container does not run or is paused.
+    pub async fn create_exec(
+        &self,
+        reference: &str,
+        request: ExecRequest,
+    ) -> Result<ExecId, Error> {
+        policy::allow_exec(&self.tenant, request.privileged)?;
+        self.container(reference)?.exec_create(request).await
     }
 
     /// One exec of one of this tenant's containers.

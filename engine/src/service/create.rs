@@ -16,6 +16,8 @@ use std::collections::BTreeMap;
 
 /// Docker's default size of /dev/shm, in bytes.
 const SHM_SIZE: i64 = 64 * 1024 * 1024;
+/// Docker refuses shorter times in health checks, in nanoseconds.
+const SHORTEST: i64 = 1_000_000;
 /// Docker refuses less memory than that, in bytes.
 const LEAST_MEMORY: i64 = 6 * 1024 * 1024;
 
@@ -34,6 +36,7 @@ pub(super) fn plan(
     networks: &[Network],
 ) -> Result<Plan, Error> {
     let CreateContainer { mut config, mut host, networking, .. } = request;
+    super::conflicts::check(&config, &host)?;
     merge_image(&mut config, image);
     let id = ContainerId::of(ids::random());
     let args = args(&config)?;
@@ -41,6 +44,7 @@ pub(super) fn plan(
     defaults(id, &mut config, &mut host);
     check_config(&config)?;
     check_resources(&mut host, &mut warnings)?;
+    super::modes::check(&host)?;
     check_modes(&host)?;
     policy::allow(tenant, &host)?;
     ports::publish(&config, &host)?;
@@ -64,6 +68,7 @@ pub(super) fn plan(
         restart_count: 0,
         stopped_by_user: false,
         state: State::Created { code: 0, error: String::new() },
+        health: None,
     };
     Ok(Plan { record, warnings })
 }
@@ -159,6 +164,11 @@ fn defaults(id: ContainerId, config: &mut Config, host: &mut HostConfig) {
             .and_then(|name| name.into_string().ok())
             .unwrap_or_default();
     }
+    // Docker shows what says nothing as absent.
+    config.env.take_if(|env| env.is_empty());
+    config.volumes.take_if(|volumes| volumes.is_empty());
+    host.memory_swappiness.take_if(|value| *value == -1);
+    host.oom_kill_disable.get_or_insert(false);
     if host.shm_size == 0 {
         host.shm_size = SHM_SIZE;
     }
@@ -204,12 +214,30 @@ fn check_config(config: &Config) -> Result<(), Error> {
     if let Some(signal) = config.stop_signal.as_deref().filter(|signal| !signal.is_empty()) {
         crate::signal::parse(signal).map_err(|error| Error::Invalid(error.to_string()))?;
     }
+    config.healthcheck.as_ref().map_or(Ok(()), check_health)?;
     let texts = config.entrypoint.iter().chain(&config.cmd).flatten();
     if texts.chain([&config.user, &config.hostname]).any(|text| text.contains('\0')) {
         return Err(Error::Invalid("the command, user or host name has a NUL byte".into()));
     }
     if config.hostname.len() > 63 {
         return Err(Error::Invalid(format!("invalid hostname format: {}", config.hostname)));
+    }
+    Ok(())
+}
+
+fn check_health(check: &Healthcheck) -> Result<(), Error> {
+    let short = |nanos: Option<i64>| nanos.is_some_and(|it| it != 0 && it < SHORTEST);
+    let named = [
+        ("Interval", check.interval),
+        ("Timeout", check.timeout),
+        ("StartPeriod", check.start_period),
+        ("StartInterval", check.start_interval),
+    ];
+    if let Some((name, _)) = named.into_iter().find(|(_, nanos)| short(*nanos)) {
+        return Err(Error::Invalid(format!("{name} in Healthcheck cannot be less than 1ms")));
+    }
+    if check.retries.is_some_and(|retries| retries < 0) {
+        return Err(Error::Invalid("Retries in Healthcheck cannot be negative".into()));
     }
     Ok(())
 }
@@ -232,10 +260,11 @@ fn check_resources(host: &mut HostConfig, warnings: &mut Vec<String>) -> Result<
             "Minimum memory limit can not be less than memory reservation limit, see usage",
         );
     }
-    if host.nano_cpus != 0 && (host.cpu_period != 0 || host.cpu_quota != 0) {
-        return invalid(
-            "Conflicting options: Nano CPUs and CPU Period or Quota cannot both be set",
-        );
+    if host.nano_cpus != 0 && host.cpu_period != 0 {
+        return invalid("Conflicting options: Nano CPUs and CPU Period cannot both be set");
+    }
+    if host.nano_cpus != 0 && host.cpu_quota != 0 {
+        return invalid("Conflicting options: Nano CPUs and CPU Quota cannot both be set");
     }
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
     let most = i64::try_from(cpus).unwrap_or(i64::MAX).saturating_mul(1_000_000_000);
@@ -272,16 +301,29 @@ fn check_resources(host: &mut HostConfig, warnings: &mut Vec<String>) -> Result<
 }
 
 /// The same rules for what `docker update` makes of it.
-pub(super) fn check_update(record: &Record, change: &Update) -> Result<(), Error> {
+pub(super) fn check_update(record: &Record, change: &Update) -> Result<Vec<String>, Error> {
+    let mut asked = HostConfig::default();
+    change.clone().apply(&mut asked);
+    if asked.memory == 0 {
+        // Its memory limit may have been set before.
+        asked.memory_swap = 0;
+    }
+    let mut warnings = Vec::new();
+    check_resources(&mut asked, &mut warnings)?;
     let mut host = record.host.clone();
+    if let Some(why) = change.conflict(&host) {
+        return Err(Error::Conflict(format!("Cannot update container {}: {why}", record.id)));
+    }
     change.clone().apply(&mut host);
+    check_restart_policy(&host.restart_policy)?;
+    runtime::check(&host)?;
     if host.auto_remove && host.restart_policy.name != "no" {
         return Err(Error::Invalid(
             "Restart policy cannot be updated because AutoRemove is enabled for the container"
                 .into(),
         ));
     }
-    check_resources(&mut host, &mut Vec::new())
+    Ok(warnings)
 }
 
 fn check_restart_policy(policy: &RestartPolicy) -> Result<(), Error> {
@@ -320,11 +362,6 @@ fn check_modes(host: &HostConfig) -> Result<(), Error> {
     }
     if host.volumes_from.as_ref().is_some_and(|from| !from.is_empty()) {
         return Err(Error::Unsupported("--volumes-from is not built yet".into()));
-    }
-    if host.device_requests.as_ref().is_some_and(|requests| !requests.is_empty()) {
-        return Err(Error::Invalid(
-            "could not select device driver \"\" with capabilities: [[gpu]]".into(),
-        ));
     }
     if !matches!(host.userns_mode.as_str(), "" | "host") {
         return Err(Error::Invalid("invalid USER namespace mode".into()));

@@ -35,6 +35,7 @@ pub(super) fn plan(
             ));
         }
         let settings = settings.clone().unwrap_or_default();
+        check_built(&settings)?;
         let network = networks.iter().find(|network| network.definition.name == name);
         if let Some(network) = network {
             check(&network.definition, &settings).map_err(|said| {
@@ -72,6 +73,20 @@ pub(super) fn find<'a>(
     match (fitting.next(), fitting.next()) {
         (Some(_), Some(_)) => Err(Error::Invalid(format!("network {reference} is ambiguous"))),
         (network, _) => Ok(network),
+    }
+}
+
+/// Options of one endpoint that Docker has and we do not.
+const UNBUILT: [&str; 2] =
+    ["com.docker.network.endpoint.ifname", "com.docker.network.endpoint.sysctls"];
+
+/// # Errors
+/// `Unsupported`, naming the option.
+pub(super) fn check_built(asked: &EndpointSettings) -> Result<(), Error> {
+    let mut given = asked.driver_opts.iter().flatten().map(|(key, _)| key.as_str());
+    match given.find(|key| UNBUILT.contains(key)) {
+        Some(key) => Err(Error::Unsupported(format!("the option {key} is not built yet"))),
+        None => Ok(()),
     }
 }
 

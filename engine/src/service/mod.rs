@@ -6,11 +6,13 @@
 //!
 //! Used by `api` only (and by `daemon`, which builds the engine).
 
+mod conflicts;
 mod containers;
 mod create;
 mod endpoints;
 mod images;
 mod metrics;
+mod modes;
 mod mounts;
 mod names;
 mod network_plan;

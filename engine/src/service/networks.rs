@@ -98,7 +98,8 @@ impl Scope {
         let tools = &self.engine.tools;
         let others = tools.networks.list(&self.tenant).await?;
         let definition = network_plan::plan(&self.tenant, request, &others)?;
-        policy::allow_network(&definition)?;
+        let own = others.iter().filter(|network| !self.is_predefined(&network.definition));
+        policy::allow_network(&definition, own.count())?;
         let definition = tools.networks.create(definition).await?;
         let batch = Batch::default().put(Table::Networks, key(&definition), &definition);
         if let Err(error) = tools.store.commit(batch).await {
@@ -253,6 +254,7 @@ impl Scope {
                 ));
             }
         }
+        endpoints::check_built(asked)?;
         endpoints::check(&definition, asked).map_err(Error::Invalid)?;
         Ok(definition)
     }

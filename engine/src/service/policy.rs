@@ -43,16 +43,36 @@ pub(super) fn allow(tenant: &TenantName, host: &HostConfig) -> Result<(), Error>
     }
 }
 
-/// Refuses networks that take what is the host's.
+/// The same for one more process in a container.
+///
+/// # Errors
+/// `Denied`: it would have rights that its container may not have.
+pub(super) fn allow_exec(tenant: &TenantName, privileged: bool) -> Result<(), Error> {
+    if privileged && !tenant.is_operator() {
+        let what = "exec --privileged";
+        return Err(Error::Denied(format!("tenant {tenant} may not use {what}")));
+    }
+    Ok(())
+}
+
+/// How many networks a tenant may have: about as many as Docker's own pools
+/// of addresses are good for.
+const MOST_NETWORKS: usize = 32;
+
+/// Refuses networks that take what is the host's, or more than a fair share
+/// of addresses. `others`: what the tenant has made already.
 ///
 /// # Errors
 /// `Denied`, naming the option.
-pub(super) fn allow_network(definition: &Definition) -> Result<(), Error> {
+pub(super) fn allow_network(definition: &Definition, others: usize) -> Result<(), Error> {
     let tenant = &definition.tenant;
     if tenant.is_operator() {
         return Ok(());
     }
     let denied = |what: &str| Err(Error::Denied(format!("tenant {tenant} may not use {what}")));
+    if others >= MOST_NETWORKS {
+        return denied(&format!("more than {MOST_NETWORKS} networks"));
+    }
     if definition.options.contains_key(network::BRIDGE_NAME) {
         return denied(network::BRIDGE_NAME);
     }

@@ -138,6 +138,8 @@ async fn look(mut record: Record, runtime: &crate::runtime::Runtime) -> Found {
 /// The store cannot be written.
 pub async fn restore(found: Vec<Found>, tools: &Tools) -> Result<(), Error> {
     let mut to_start = Vec::new();
+    let running = found.iter().filter(|it| it.running.is_some());
+    running.for_each(|it| container::announce_names(&it.record, tools));
     for Found { mut record, running, changed } in found {
         if running.is_none() {
             tools.runtime.cleanup(record.id).await;
@@ -145,12 +147,16 @@ pub async fn restore(found: Vec<Found>, tools: &Tools) -> Result<(), Error> {
                 *endpoint = None;
             }
             record.published.clear();
+            record.set_down();
         }
         if changed {
             tools.save(&record).await?;
         }
         if running.is_none() {
             tools.runtime.forget_exit(record.id);
+        }
+        if let Some(running) = &running {
+            container::resume_names(&record, running.pid(), tools).await;
         }
         tools.registry.take_name(&record.tenant, &record.name, record.id)?;
         let policy = &record.host.restart_policy;

@@ -27,6 +27,7 @@
 pub mod archive;
 pub mod atomic;
 mod blobs;
+mod changes;
 mod error;
 mod layers;
 mod lock;
@@ -57,6 +58,7 @@ use trash::Trash;
 use writer::Writer;
 
 pub use blobs::{Blob, BlobWriter};
+pub use changes::{ChangeKind, FileChange, changes};
 pub use error::StoreError;
 pub use layers::{MOST as MOST_LAYERS, Pin, Staged};
 pub use records::{Batch, Table};

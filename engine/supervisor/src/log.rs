@@ -63,7 +63,7 @@ impl JsonLog {
     /// Those of write(2). What could not be written is lost; the file ends
     /// with a whole line all the same.
     pub(crate) fn record(&mut self, stream: Stream, bytes: &[u8]) -> io::Result<()> {
-        let tail = tail(stream, SystemTime::now());
+        let tail = self.tail(stream);
         let mut rest = bytes;
         while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
             let (line, after) = rest.split_at(end);
@@ -93,8 +93,13 @@ impl JsonLog {
         if begun.is_empty() {
             return Ok(());
         }
-        self.entry(&begun, false, &tail(stream, SystemTime::now()))?;
+        let tail = self.tail(stream);
+        self.entry(&begun, false, &tail)?;
         self.write()
+    }
+
+    fn tail(&self, stream: Stream) -> String {
+        tail(stream, self.config.attributes.as_deref(), SystemTime::now())
     }
 
     /// Frees what a quiet container does not need.
@@ -193,9 +198,12 @@ fn boundary(text: &[u8]) -> usize {
 }
 
 /// What stands behind the text in every object.
-fn tail(stream: Stream, now: SystemTime) -> String {
+fn tail(stream: Stream, attributes: Option<&str>, now: SystemTime) -> String {
     let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
-    format!("\",\"stream\":\"{}\",\"time\":\"{}\"}}\n", stream.name(), rfc3339(since))
+    let attributes = attributes.map(|attributes| format!(",\"attrs\":{attributes}"));
+    let attributes = attributes.unwrap_or_default();
+    let (stream, time) = (stream.name(), rfc3339(since));
+    format!("\",\"stream\":\"{stream}\"{attributes},\"time\":\"{time}\"}}\n")
 }
 
 /// RFC 3339 in UTC, as Go's `RFC3339Nano` prints it: no zeros at the end of

@@ -13,7 +13,8 @@ impl Scratch {
     }
 
     fn open(&self, max_size: Option<u64>, max_file: Option<u32>) -> JsonLog {
-        JsonLog::open(Log { path: self.0.join("log"), max_size, max_file }).unwrap()
+        JsonLog::open(Log { path: self.0.join("log"), max_size, max_file, attributes: None })
+            .unwrap()
     }
 
     fn texts(&self, name: &str) -> Vec<String> {
@@ -48,8 +49,13 @@ fn text_is_escaped_as_docker_escapes_it() {
 
 #[test]
 fn an_object_has_dockers_shape() {
-    let tail = tail(Stream::Stderr, SystemTime::UNIX_EPOCH + Duration::from_millis(1_500));
-    assert_eq!(tail, "\",\"stream\":\"stderr\",\"time\":\"1970-01-01T00:00:01.5Z\"}\n");
+    let then = SystemTime::UNIX_EPOCH + Duration::from_millis(1_500);
+    let plain = tail(Stream::Stderr, None, then);
+    assert_eq!(plain, "\",\"stream\":\"stderr\",\"time\":\"1970-01-01T00:00:01.5Z\"}\n");
+    let told = tail(Stream::Stdout, Some("{\"a\":\"b\"}"), then);
+    let expected =
+        "\",\"stream\":\"stdout\",\"attrs\":{\"a\":\"b\"},\"time\":\"1970-01-01T00:00:01.5Z\"}\n";
+    assert_eq!(told, expected);
 }
 
 #[test]

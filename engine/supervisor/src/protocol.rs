@@ -30,7 +30,7 @@ use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
 /// Grows by one whenever a message gets a field or a new message appears.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// What the engine asks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -304,4 +304,8 @@ pub struct Log {
     /// Files kept, the current one included; at least 1.
     #[serde(default)]
     pub max_file: Option<u32>,
+    /// What every line tells of the container, as a JSON object: Docker's
+    /// `attrs`. Since version 2.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attributes: Option<String>,
 }

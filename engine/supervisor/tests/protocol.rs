@@ -151,7 +151,12 @@ fn documents_are_what_version_1_has() {
         sysctls: vec![("net.ipv4.ip_forward".to_owned(), "1".to_owned())],
         init: true,
         stdin: true,
-        log: Some(Log { path: "/log".into(), max_size: Some(1), max_file: Some(2) }),
+        log: Some(Log {
+            path: "/log".into(),
+            max_size: Some(1),
+            max_file: Some(2),
+            attributes: None,
+        }),
         oom_file: Some("/oom".into()),
     };
     golden("launch", &launch);

@@ -30,15 +30,18 @@ pub(crate) struct Said {
     pub(crate) code: i32,
     pub(crate) out: String,
     pub(crate) err: String,
+    /// `out` before it was made text.
+    pub(crate) raw: Vec<u8>,
 }
 
 impl From<Output> for Said {
     fn from(output: Output) -> Self {
-        let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         Self {
             code: output.status.code().unwrap_or(-1),
             out: text(&output.stdout),
             err: text(&output.stderr),
+            raw: output.stdout,
         }
     }
 }
@@ -204,13 +207,17 @@ impl Engine {
 
     /// A request without the CLI: status line, headers and body as they came.
     pub(crate) fn http(&self, request: &str) -> String {
+        String::from_utf8_lossy(&self.http_bytes(request.as_bytes())).into_owned()
+    }
+
+    pub(crate) fn http_bytes(&self, request: &[u8]) -> Vec<u8> {
         use std::io::Read;
         let mut stream = UnixStream::connect(self.socket()).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-        stream.write_all(request.as_bytes()).unwrap();
+        stream.write_all(request).unwrap();
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer).unwrap();
-        String::from_utf8_lossy(&answer).into_owned()
+        answer
     }
 
     /// `METHOD PATH` with a JSON body: status and body.

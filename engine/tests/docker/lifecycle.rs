@@ -201,3 +201,35 @@ fn list_filters_find_what_they_name() {
     assert_eq!(names("ancestor=busybox"), "bb\naa");
     engine.fails(1, &["ps", "--filter", "nonsense=1"]);
 }
+
+#[test]
+fn limits_are_changed_while_it_runs_and_conflicts_are_refused() {
+    let engine = Engine::start();
+    engine.ok(&["run", "-d", "--name", "one", "--pids-limit", "20", "busybox", "sleep", "1000"]);
+    let limit = |what: &str| {
+        let (_, body) = engine.api("GET", "/containers/one/stats?stream=0&one-shot=1", "");
+        let stats: serde_json::Value = serde_json::from_str(&body).unwrap();
+        stats.pointer(what).cloned().unwrap_or_default()
+    };
+    assert_eq!(limit("/pids_stats/limit"), 20);
+    engine.ok(&["update", "--pids-limit", "-1", "-m", "32m", "--memory-swap", "64m", "one"]);
+    assert_eq!(limit("/pids_stats/limit"), serde_json::Value::Null);
+    assert_eq!(limit("/memory_stats/limit"), 32 << 20);
+    // Both at once, where either alone would be refused by the kernel.
+    engine.ok(&["update", "-m", "128m", "--memory-swap", "256m", "one"]);
+    assert_eq!(limit("/memory_stats/limit"), 128 << 20);
+    let alone = engine.fails(1, &["update", "-m", "512m", "one"]);
+    assert!(alone.contains("update the memoryswap at the same time"), "{alone}");
+    engine.ok(&["update", "--restart", "on-failure:3", "--cpus", "0.5", "one"]);
+    let policy = "{{.HostConfig.RestartPolicy.Name}} {{.HostConfig.NanoCpus}}";
+    assert_eq!(engine.ok(&["inspect", "-f", policy, "one"]), "on-failure 500000000");
+    for (body, words) in [
+        (r#"{"RestartPolicy":{"Name":"bla"}}"#, "unknown policy 'bla'"),
+        (r#"{"CpuPeriod":100000}"#, "CPU Period cannot be updated as NanoCPUs"),
+        (r#"{"Memory":1}"#, "Minimum memory limit allowed is 6MB"),
+        (r#"{"CpusetCpus":"4000"}"#, "Requested CPUs are not available"),
+    ] {
+        let (status, answer) = engine.api("POST", "/containers/one/update", body);
+        assert!((400..500).contains(&status) && answer.contains(words), "{status} {answer}");
+    }
+}

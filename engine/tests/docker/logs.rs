@@ -104,3 +104,46 @@ fn without_a_log_driver_there_is_nothing_to_read() {
     let error = engine.fails(1, &["logs", "nn"]);
     assert!(error.contains("configured logging driver does not support reading"), "{error}");
 }
+
+#[test]
+fn every_line_tells_what_was_asked_for_of_its_container() {
+    let engine = Engine::start();
+    engine.ok(&[
+        "run",
+        "--name",
+        "one",
+        "--label",
+        "l=1",
+        "--label",
+        "m=2",
+        "-e",
+        "E=3",
+        "--log-opt",
+        "labels=l",
+        "--log-opt",
+        "env=E",
+        "--log-opt",
+        "tag={{.Name}}/x",
+        "busybox",
+        "echo",
+        "hello",
+    ]);
+    assert_eq!(engine.ok(&["logs", "one"]), "hello");
+    assert_eq!(engine.ok(&["logs", "--details", "one"]), "E=3,l=1,tag=one%2Fx hello");
+    engine.ok(&["run", "--name", "none", "--log-driver", "none", "busybox", "echo", "hi"]);
+    let refused = engine.fails(1, &["logs", "none"]);
+    assert!(refused.contains("configured logging driver does not support reading"), "{refused}");
+    assert_eq!(engine.ok(&["inspect", "-f", "{{.LogPath}}", "none"]), "");
+    engine.ok(&["run", "--name", "local", "--log-driver", "local", "busybox", "echo", "hi"]);
+    assert_eq!(engine.ok(&["logs", "local"]), "hi");
+    for (driver, option, words) in [
+        ("json-file", "bla=1", "unknown log opt 'bla' for json-file log driver"),
+        ("local", "labels=x", "unknown log opt 'labels' for log driver local"),
+        ("json-file", "mode=bla", "logger: logging mode not supported: bla"),
+        ("json-file", "max-buffer-size=1m", "only supported with 'mode=non-blocking'"),
+    ] {
+        let arguments = ["create", "--log-driver", driver, "--log-opt", option, "busybox"];
+        let refused = engine.fails(1, &arguments);
+        assert!(refused.contains(words), "{refused}");
+    }
+}

@@ -7,17 +7,21 @@
 #![expect(clippy::string_slice, reason = "ids are ASCII")]
 
 mod bad_input;
+mod cp;
 mod crash;
+mod dns;
 mod engine;
 mod exec;
 #[path = "../../../probes/tests/kernel/frames.rs"]
 mod frames;
+mod health;
 mod lifecycle;
 mod logs;
 mod metrics;
 mod network;
 mod run;
 mod spoof;
+mod stats;
 mod streams;
 #[path = "../../../probes/tests/kernel/tap.rs"]
 mod tap;

@@ -276,13 +276,21 @@ fn a_linked_container_is_known_by_its_alias_and_events_tell_of_networks() {
     let address = field(&engine, "dbc", ".NetworkSettings.IPAddress");
     let hosts = engine.ok(&["run", "--rm", "--link", "dbc:db", "busybox", "cat", "/etc/hosts"]);
     assert!(hosts.contains(&format!("{address}\tdb ")), "{hosts}");
+    let host = ["--add-host", "me:host-gateway", "--network", "none"];
+    let hosts =
+        engine.ok(&[&["run", "--rm"], &host[..], &["busybox", "cat", "/etc/hosts"]].concat());
+    let gateway = field(&engine, "dbc", ".NetworkSettings.Gateway");
+    assert!(hosts.contains(&format!("{gateway}\tme")), "{hosts}");
     let error = engine.fails(125, &["run", "--rm", "--link", "nope:db", "busybox", "true"]);
     assert!(error.contains("could not get container for nope: No such container: nope"), "{error}");
     let id = engine.ok(&["network", "create", "--label", "keep=no", "n1"]);
     engine.ok(&["network", "connect", "n1", "dbc"]);
     engine.ok(&["network", "disconnect", "n1", "dbc"]);
     assert!(engine.ok(&["network", "prune", "-f", "--filter", "label=keep=no"]).contains("n1"));
-    let events = ["events", "--since", "1h", "--until", "0s", "--filter", "type=network"];
+    // The CLI sends whole seconds.
+    let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
+    let until = (now + 1).to_string();
+    let events = ["events", "--since", "1h", "--until", &until, "--filter", "type=network"];
     let format = ["--format", "{{.Action}} {{.Actor.ID}}"];
     let said = engine.ok(&[&events[..], &format[..]].concat());
     let of_it = said.lines().filter_map(|line| line.strip_suffix(&format!(" {id}")));

@@ -156,3 +156,37 @@ fn a_client_that_hangs_up_harms_nobody() {
     let idle = open();
     wait_for("the engine to close what the clients left", || open() <= idle);
 }
+
+#[test]
+fn a_websocket_carries_both_ways_without_frames_of_dockers() {
+    let engine = Engine::start();
+    engine.ok(&["run", "-d", "-i", "--name", "one", "busybox", "cat"]);
+    let mut socket = UnixStream::connect(engine.socket()).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let path = "/containers/one/attach/ws?stream=1&stdin=1&stdout=1&stderr=1";
+    let head = format!(
+        "GET {path} HTTP/1.1\r\nHost: d\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    );
+    socket.write_all(head.as_bytes()).unwrap();
+    // A final binary frame of six bytes; its mask is zero.
+    socket.write_all(b"\x82\x86\0\0\0\0hello\n").unwrap();
+    let mut said = Vec::new();
+    let mut buffer = [0; 4096];
+    while !said.ends_with(b"\x82\x06hello\n") {
+        let count = socket.read(&mut buffer).unwrap();
+        assert!(count > 0, "{:?}", String::from_utf8_lossy(&said));
+        said.extend_from_slice(&buffer[..count]);
+    }
+    let text = String::from_utf8_lossy(&said).into_owned();
+    assert!(text.starts_with("HTTP/1.1 101 "), "{text}");
+    // RFC 6455's own example.
+    assert!(text.contains("Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo="), "{text}");
+    // The container's end is a close frame, and the end of the connection.
+    engine.ok(&["kill", "one"]);
+    let mut rest = Vec::new();
+    socket.read_to_end(&mut rest).unwrap();
+    assert_eq!(rest.first(), Some(&0x88));
+    let (status, _) = engine.api("GET", path, "");
+    assert_eq!(status, 400, "without a handshake");
+}

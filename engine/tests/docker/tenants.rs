@@ -22,7 +22,7 @@ pub(crate) fn sample_tar() -> String {
         .unwrap_or_else(|_| concat!(env!("CARGO_MANIFEST_DIR"), "/../target/sample.tar").into())
 }
 
-fn sample(engine: &Engine, socket: &Path) {
+pub(crate) fn sample(engine: &Engine, socket: &Path) {
     let said = at(engine, socket, &["import", "-c", "CMD [\"sh\"]", &sample_tar(), "busybox"]);
     assert_eq!(said.code, 0, "{said:?}");
 }
@@ -41,6 +41,12 @@ fn a_tenant_sees_neither_the_others_containers_nor_its_images() {
             let text = said.err.to_lowercase();
             assert!(text.contains("no such"), "{verb}: {said:?}");
         }
+        for verb in ["diff", "export"] {
+            let said = at(&engine, &socket, &[verb, reference]);
+            assert!(said.err.contains("No such container"), "{said:?}");
+        }
+        let said = at(&engine, &socket, &["cp", &format!("{reference}:/etc/passwd"), "-"]);
+        assert!(said.err.contains("No such container"), "{said:?}");
         let said = at(&engine, &socket, &["exec", reference, "true"]);
         assert!(said.err.contains("No such container"), "{said:?}");
     }
@@ -74,6 +80,10 @@ fn a_tenant_cannot_reach_out_of_its_containers() {
     }
     let said = at(&engine, &socket, &["run", "--rm", "busybox", "echo", "ok"]);
     assert_eq!(said.out, "ok\n", "{said:?}");
+    at(&engine, &socket, &["run", "-d", "--name", "mine", "busybox", "sleep", "1000"]);
+    let said = at(&engine, &socket, &["exec", "--privileged", "mine", "true"]);
+    assert!(said.err.contains("tenant team may not use exec --privileged"), "{said:?}");
+    at(&engine, &socket, &["rm", "-f", "mine"]);
 }
 
 #[test]

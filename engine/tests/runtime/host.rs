@@ -110,6 +110,8 @@ impl Host {
         let file = |name: &str| self.dir.path().join(name);
         Job {
             id,
+            name: "container".into(),
+            image: ids::Digest::of([0; 32]),
             args: command.iter().map(|word| (*word).to_owned()).collect(),
             config: Arc::new(Config { hostname: id.short(), ..config }),
             host: Arc::new(host.clone()),

@@ -4,7 +4,7 @@ use crate::{
     api::human,
     service::{
         Places,
-        seen::{EndpointRecord, MountPoint, Record, Snapshot, State},
+        seen::{EndpointRecord, Health, MountPoint, Record, Snapshot, State},
     },
     spec::{Config, EndpointSettings, HostConfig},
 };
@@ -56,6 +56,41 @@ struct InspectState {
     error: String,
     started_at: String,
     finished_at: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    health: Option<HealthState>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct HealthState {
+    status: &'static str,
+    failing_streak: u32,
+    log: Vec<HealthAnswer>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct HealthAnswer {
+    start: String,
+    end: String,
+    exit_code: i32,
+    output: String,
+}
+
+impl From<&Health> for HealthState {
+    fn from(health: &Health) -> Self {
+        let answers = health.log.iter().map(|probe| HealthAnswer {
+            start: human::moment(Some(probe.start)),
+            end: human::moment(Some(probe.end)),
+            exit_code: probe.exit_code,
+            output: probe.output.clone(),
+        });
+        Self {
+            status: health.status.name(),
+            failing_streak: health.failing_streak,
+            log: answers.collect(),
+        }
+    }
 }
 
 impl From<&State> for InspectState {
@@ -87,6 +122,7 @@ impl From<&State> for InspectState {
             error,
             started_at: human::moment(started),
             finished_at: human::moment(finished),
+            health: None,
         }
     }
 }
@@ -308,7 +344,10 @@ impl Inspect {
             created: human::moment(Some(record.created)),
             path: args.next().unwrap_or_default(),
             args: args.collect(),
-            state: (&snapshot.state).into(),
+            state: InspectState {
+                health: record.health.as_ref().map(HealthState::from),
+                ..(&snapshot.state).into()
+            },
             image: record.image.to_string(),
             resolv_conf_path: file("resolv.conf"),
             hostname_path: file("hostname"),

@@ -73,7 +73,11 @@ impl Summary {
             size_root_fs: size,
             labels: record.config.labels.clone().unwrap_or_default(),
             state: snapshot.state.name(),
-            status: human::status(&snapshot.state, now),
+            status: human::status(
+                &snapshot.state,
+                record.health.as_ref().map(|health| health.status),
+                now,
+            ),
             host_config: SummaryHost {
                 network_mode: record.host.network_mode.clone(),
                 annotations: record.host.annotations.clone(),

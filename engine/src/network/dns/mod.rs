@@ -86,7 +86,8 @@ pub struct Served {
     pub settings: Settings,
 }
 
-/// A handle on all resolvers. Cheap to clone; with the last one they stop.
+/// A handle on all resolvers. Cheap to clone; with the last one they stop, as by
+/// [`Dns::stop`].
 #[derive(Debug, Clone)]
 pub struct Dns {
     directory: SharedDirectory,
@@ -133,6 +134,13 @@ impl Dns {
         self.directory().forget(container);
         // An error only says that all have ended.
         drop(self.worker.send(worker::Command::End(container)));
+    }
+
+    /// Ends all resolvers; containers ask in vain until the next engine serves
+    /// them. Later calls of [`Dns::serve`] answer [`Error::Stopped`].
+    pub fn stop(&self) {
+        // An error only says that they have ended already.
+        drop(self.worker.send(worker::Command::Stop));
     }
 
     fn directory(&self) -> RwLockWriteGuard<'_, directory::Directory> {

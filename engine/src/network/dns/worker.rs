@@ -29,9 +29,10 @@ const AT_ONCE: usize = 512;
 pub(super) enum Command {
     Serve { served: Served, reply: oneshot::Sender<io::Result<()>> },
     End(ContainerId),
+    Stop,
 }
 
-/// Starts it. It ends when the sender is dropped.
+/// Starts it. It ends when told to, or when the sender is dropped.
 pub(super) fn spawn(
     directory: SharedDirectory,
     token: TaskTrackerToken,
@@ -81,6 +82,7 @@ impl Worker {
                     }
                 }
                 Command::End(container) => drop(self.served.remove(&container)),
+                Command::Stop => return,
             }
         }
     }

@@ -95,7 +95,7 @@ impl Owner {
         self.republish(container, endpoints.to_vec())
     }
 
-    fn unplug_all(&self, endpoints: Vec<Endpoint>) {
+    fn unplug_all(&mut self, endpoints: Vec<Endpoint>) {
         for endpoint in endpoints {
             let addresses = endpoint.addresses().collect();
             self.unplug(Some(endpoint.network_id), addresses, endpoint.host_interface);
@@ -104,13 +104,31 @@ impl Owner {
 
     /// Removes an interface, and gives its addresses back when it is gone.
     pub(super) fn unplug(
-        &self,
+        &mut self,
         network: Option<NetworkId>,
         addresses: Vec<IpAddr>,
         host_interface: String,
     ) {
-        let what = Unplugged { network, addresses, host_interface, waiting: None };
+        self.unplug_what(Unplugged { network, addresses, host_interface, waiting: None });
+    }
+
+    pub(super) fn unplug_what(&mut self, what: Unplugged) {
+        if let Some(network) = what.network {
+            for address in &what.addresses {
+                self.leaving.insert((network, *address), what.host_interface.clone());
+            }
+        }
         self.unplugging.order(Order::Unplug(what));
+    }
+
+    /// Has an address that somebody wants now, and whose interface is about to
+    /// go, free at once: a container that restarts has it again.
+    pub(super) fn hasten(&mut self, network: NetworkId, address: IpAddr) -> Result<(), Error> {
+        let Some(host_interface) = self.leaving.remove(&(network, address)) else { return Ok(()) };
+        let gone = self.rtnl.delete(&host_interface);
+        gone.map_err(|error| Error::kernel(format!("remove {host_interface}"), error))?;
+        self.release(network, &[address]);
+        Ok(())
     }
 
     pub(super) fn release(&mut self, network: NetworkId, addresses: &[IpAddr]) {
@@ -146,8 +164,13 @@ impl Owner {
     pub(super) fn gone(&mut self, what: Unplugged, gone: Result<(), Error>) {
         match &gone {
             Ok(()) => {
-                if let Some(network) = what.network {
-                    self.release(network, &what.addresses);
+                for address in what.addresses {
+                    let Some(network) = what.network else { break };
+                    // Unless it was hastened, and perhaps is another's by now.
+                    if self.leaving.get(&(network, address)) == Some(&what.host_interface) {
+                        self.leaving.remove(&(network, address));
+                        self.release(network, &[address]);
+                    }
                 }
             }
             // Its addresses stay taken, as the interface still has them.

@@ -39,10 +39,13 @@ impl Owner {
         ready: Option<(Veth, &mut Rtnl)>,
         others: &[Endpoint],
     ) -> Result<Endpoint, Error> {
-        let missing = || Error::NoNetwork(request.network.clone());
-        let bridge = self.bridges.get_mut(&network).ok_or_else(missing)?;
         let wanted = [request.ipv4.map(IpAddr::V4), request.ipv6.map(IpAddr::V6)];
         let wanted: Vec<IpAddr> = wanted.into_iter().flatten().collect();
+        for address in &wanted {
+            self.hasten(network, *address)?;
+        }
+        let missing = || Error::NoNetwork(request.network.clone());
+        let bridge = self.bridges.get_mut(&network).ok_or_else(missing)?;
         let nets = bridge.take(&wanted)?;
         let (plan, settings) = (bridge.index, bridge.settings.clone());
         let mac = request.mac.unwrap_or_else(|| bridge::mac(&nets));
@@ -102,6 +105,7 @@ impl Owner {
         Endpoint {
             network_id: network,
             network: bridge.definition.name.clone(),
+            internal: bridge.definition.internal,
             endpoint_id: NetworkId::of(random()),
             address: None,
             prefix: 0,
@@ -190,7 +194,7 @@ impl Owner {
                     host_interface,
                     waiting: Some(Waiting { reply, ports }),
                 };
-                self.unplugging.order(Order::Unplug(what));
+                self.unplug_what(what);
             }
             Err(error) => answer(reply, Err(error)),
         }

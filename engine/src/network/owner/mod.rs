@@ -22,6 +22,7 @@ use crate::ids::{ContainerId, NetworkId, TenantName};
 use std::{
     collections::{BTreeMap, HashMap},
     io,
+    net::IpAddr,
     os::fd::OwnedFd,
     sync::mpsc::{Receiver, Sender},
     thread,
@@ -137,6 +138,8 @@ struct Owner {
     configurations: BTreeMap<NetworkId, Definition>,
     bare: Pool,
     attached: HashMap<ContainerId, Attached>,
+    /// Addresses that are free when their interface, which is going, is gone.
+    leaving: HashMap<(NetworkId, IpAddr), String>,
     host: host::Host,
     /// Bridges of users' networks that the last engine left, until `readopt`.
     found: BTreeMap<NetworkId, Link>,
@@ -176,6 +179,7 @@ impl Owner {
             configurations: BTreeMap::new(),
             bare: Pool::default(),
             attached: HashMap::new(),
+            leaving: HashMap::new(),
             host: host::Host::default(),
             found: BTreeMap::new(),
             left: Vec::new(),

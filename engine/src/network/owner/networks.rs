@@ -156,7 +156,7 @@ impl Owner {
             }
             let mut used = self.used()?;
             used.extend(definition.pools.iter().map(|pool| pool.subnet));
-            let subnet = free_subnet(pool, prefix, &used).ok_or(Error::NoSubnet(pool))?;
+            let subnet = free_subnet(pool, prefix, &used).ok_or(Error::NoPool)?;
             definition.pools.push(AddressPool { subnet, ..AddressPool::default() });
         }
         Ok(())

@@ -3,7 +3,7 @@
 use crate::{
     error::Error,
     runtime::failure::go_words,
-    spec::{HostConfig, ThrottleDevice},
+    spec::{HostConfig, ThrottleDevice, WeightDevice},
 };
 use std::{collections::BTreeSet, fs, io, os::unix::fs::MetadataExt as _};
 
@@ -43,6 +43,12 @@ pub(super) fn throttles(devices: Option<&[ThrottleDevice]>) -> Vec<(String, u64)
     devices.filter_map(|device| Some((number(&device.path).ok()?, device.rate))).collect()
 }
 
+/// `MAJOR:MINOR WEIGHT` of each weighed device.
+pub(super) fn weights(devices: Option<&[WeightDevice]>) -> Vec<(String, u16)> {
+    let devices = devices.unwrap_or_default().iter();
+    devices.filter_map(|device| Some((number(&device.path).ok()?, device.weight))).collect()
+}
+
 fn number(path: &str) -> io::Result<String> {
     let device = fs::metadata(path)?.rdev();
     Ok(format!("{}:{}", rustix::fs::major(device), rustix::fs::minor(device)))
@@ -67,8 +73,13 @@ pub(in super::super) fn check(host: &HostConfig) -> Result<(), Error> {
     if host.blkio_weight != 0 && !(10..=1000).contains(&host.blkio_weight) {
         return Err(Error::Invalid("Range of blkio weight is from 10 to 1000".into()));
     }
-    if host.blkio_weight_device.as_ref().is_some_and(|devices| !devices.is_empty()) {
-        return Err(Error::Unsupported("--blkio-weight-device is not built yet".into()));
+    for device in host.blkio_weight_device.iter().flatten() {
+        if !(10..=1000).contains(&device.weight) {
+            return Err(Error::Invalid("Range of blkio weight is from 10 to 1000".into()));
+        }
+        number(&device.path).map_err(|error| {
+            Error::Invalid(format!("stat {}: {}", device.path, go_words(&error)))
+        })?;
     }
     if host.memory_swappiness.is_some_and(|value| !(-1..=100).contains(&value)) {
         return Err(Error::Invalid(format!(

@@ -7,13 +7,25 @@ use crate::spec::HostConfig;
 pub(super) fn settings(host: &HostConfig) -> Vec<Setting> {
     let mut settings = memory(host);
     settings.extend(cpu(host));
-    if let Some(limit) = host.pids_limit.filter(|limit| *limit > 0) {
+    match host.pids_limit {
         // The supervisor counts as well.
-        settings.push(Setting::new("pids", "pids.max", limit.saturating_add(1)));
+        Some(limit @ 1..) => {
+            settings.push(Setting::new("pids", "pids.max", limit.saturating_add(1)));
+        }
+        // `docker update` has taken the limit away.
+        Some(_) => settings.push(Setting::new("pids", "pids.max", "max")),
+        None => {}
     }
     if host.blkio_weight > 0 {
         settings.push(Setting::new("blkio", "blkio.weight", host.blkio_weight).optional());
         settings.push(Setting::new("blkio", "blkio.bfq.weight", host.blkio_weight).optional());
+    }
+    // Which one there is depends on the scheduler; Docker discards it where
+    // there is none.
+    for (device, weight) in limits::weights(host.blkio_weight_device.as_deref()) {
+        for file in ["blkio.weight_device", "blkio.bfq.weight_device"] {
+            settings.push(Setting::new("blkio", file, format!("{device} {weight}")).optional());
+        }
     }
     for (file, devices) in [
         ("blkio.throttle.read_bps_device", &host.blkio_device_read_bps),

@@ -8,13 +8,20 @@ use crate::spec::HostConfig;
 pub(super) fn settings(host: &HostConfig) -> Vec<Setting> {
     let mut settings = memory(host);
     settings.extend(cpu(host));
-    if let Some(limit) = host.pids_limit.filter(|limit| *limit > 0) {
-        settings.push(Setting::new("pids", "pids.max", limit));
+    match host.pids_limit {
+        Some(limit @ 1..) => settings.push(Setting::new("pids", "pids.max", limit)),
+        // `docker update` has taken the limit away.
+        Some(_) => settings.push(Setting::new("pids", "pids.max", "max")),
+        None => {}
     }
     if host.blkio_weight > 0 {
         let weight = 1 + (u64::from(host.blkio_weight).saturating_sub(10)) * 9999 / 990;
         settings.push(Setting::new("io", "io.weight", weight).optional());
         settings.push(Setting::new("io", "io.bfq.weight", host.blkio_weight).optional());
+    }
+    for (device, weight) in limits::weights(host.blkio_weight_device.as_deref()) {
+        let value = format!("{device} {weight}");
+        settings.push(Setting::new("io", "io.bfq.weight", value).optional());
     }
     for (key, devices) in [
         ("rbps", &host.blkio_device_read_bps),

@@ -4,7 +4,7 @@ use super::pack::PackError;
 use bytes::{Bytes, BytesMut};
 use futures_util::Stream;
 use std::io::{self, Write};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::TaskTracker;
 
 /// What goes from the thread to the client at once.
@@ -23,8 +23,9 @@ where
     F: FnOnce(&mut dyn Write) -> Result<(), PackError> + Send + 'static,
 {
     let (sender, receiver) = mpsc::channel(WAITING);
+    let told = sender.clone();
     let mut chunks = Chunks { sender, filling: BytesMut::with_capacity(CHUNK) };
-    tracker.spawn_blocking(move || {
+    let begun = on_a_thread(tracker, move || {
         let outcome = work(&mut chunks).and_then(|()| chunks.flush().map_err(PackError::Out));
         match outcome {
             // Nobody reads any more, so nobody is to be told.
@@ -35,10 +36,35 @@ where
             }
         }
     });
+    if let Err(error) = begun {
+        // There is room: nothing has been sent.
+        drop(told.try_send(Err(error)));
+    }
     futures_util::stream::unfold(receiver, async |mut receiver| {
         let chunk = receiver.recv().await?;
         Some((chunk, receiver))
     })
+}
+
+/// Runs work whose end a client decides over on a thread of its own: who does
+/// not read, or does not send, must not keep one of the threads that all
+/// tenants share. The daemon waits for it when it stops.
+///
+/// # Errors
+/// There are too many threads.
+pub fn on_a_thread<T: Send + 'static>(
+    tracker: &TaskTracker,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> io::Result<oneshot::Receiver<T>> {
+    let (done, outcome) = oneshot::channel();
+    let token = tracker.token();
+    let work = move || {
+        let _running = token;
+        // Nobody may wait any more.
+        drop(done.send(work()));
+    };
+    std::thread::Builder::new().name("archive".to_owned()).spawn(work)?;
+    Ok(outcome)
 }
 
 struct Chunks {

@@ -65,7 +65,8 @@ fn exec_of_true() {
 #[ignore = "measures; says nothing about right or wrong"]
 fn memory_of_an_idle_one() {
     let mut bench = Bench::with(&["sleep", "1000"]);
-    bench.launch.log = Some(Log { path: bench.top.join("log"), max_size: None, max_file: None });
+    bench.launch.log =
+        Some(Log { path: bench.top.join("log"), max_size: None, max_file: None, attributes: None });
     let (fds, _attached) = bench.start();
     let of =
         |file: &str| fs::read_to_string(format!("/proc/{}/{file}", bench.supervisor.id())).unwrap();
@@ -100,8 +101,12 @@ fn a_gibibyte_through_standard_output() {
         let lines = line.repeat((64 << 20) / line.len());
         fs::write(bench.top.join("layers/base/lines"), lines).unwrap();
         let path = bench.top.join("log");
-        bench.launch.log =
-            logged.then_some(Log { path, max_size: Some(100 << 20), max_file: Some(2) });
+        bench.launch.log = logged.then_some(Log {
+            path,
+            max_size: Some(100 << 20),
+            max_file: Some(2),
+            attributes: None,
+        });
         let begun = Instant::now();
         bench.send_launch(Vec::new());
         bench.engine().hear();
