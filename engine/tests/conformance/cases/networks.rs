@@ -18,6 +18,7 @@ cases! { "networks":
     a_network_in_use_is_not_removed,
     networks_are_filtered,
     containers_on_a_network_find_each_other_by_name_and_alias,
+    a_plain_container_may_ping,
     names_are_answered_as_dns_answers,
     networks_are_apart,
     a_container_can_be_connected_and_disconnected_while_it_runs,
@@ -43,11 +44,12 @@ fn network(s: &Scene<'_>, part: &str, mut body: Value) -> String {
     s.post("/networks/create", &body).expect(201).json()["Id"].as_str().unwrap().to_owned()
 }
 
-/// One that runs on that network.
+/// One that runs on that network, and may ping.
 fn on(s: &Scene<'_>, part: &str, net: &str, more: &[&str]) -> String {
     let (name, net) = (s.name(part), s.name(net));
-    let flags = ["run", "-d", "--name", &name, "--network", &net, "--stop-signal", "KILL"];
-    s.ok(&[&flags, more, &["busybox", "sleep", "1000"]].concat())
+    let own = ["run", "-d", "--name", &name, "--network", &net];
+    let flags = [&own[..], &["--stop-signal", "KILL", "--cap-add", "NET_RAW"]].concat();
+    s.ok(&[&flags[..], more, &["busybox", "sleep", "1000"]].concat())
 }
 
 fn inspected(s: &Scene<'_>, part: &str) -> Value {
@@ -208,6 +210,10 @@ fn containers_on_a_network_find_each_other_by_name_and_alias(s: &Scene<'_>) {
     let names = s.inspect(&server)["NetworkSettings"]["Networks"][s.name("n")]["DNSNames"].clone();
     assert_eq!(names, json!([s.name("server"), "web", short]));
     s.fails(1, &["exec", &client, "ping", "-c1", "-W1", "nobody"]);
+}
+
+fn a_plain_container_may_ping(s: &Scene<'_>) {
+    s.ok(&["run", "--rm", "--name", &s.name("a"), "busybox", "ping", "-c1", "-W5", "127.0.0.1"]);
 }
 
 fn names_are_answered_as_dns_answers(s: &Scene<'_>) {

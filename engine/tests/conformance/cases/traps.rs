@@ -250,8 +250,9 @@ fn trap_14_a_network_without_more_said_is_a_bridge_with_dns(s: &Scene<'_>) {
     assert!(network["IPAM"]["Config"][0]["Gateway"].is_string(), "{network}");
     let run = |part: &str, flags: &[&str], command: &[&str]| {
         let part = s.name(part);
-        let start = ["run", "-d", "--name", &part, "--network", &name, "--stop-signal", "KILL"];
-        s.ok(&[&start, flags, &["busybox"], command].concat())
+        let own = ["run", "-d", "--name", &part, "--network", &name];
+        let start = [&own[..], &["--stop-signal", "KILL", "--cap-add", "NET_RAW"]].concat();
+        s.ok(&[&start[..], flags, &["busybox"], command].concat())
     };
     run("server", &["--network-alias", "other"], &["sleep", "1000"]);
     let client = run("client", &[], &["ping", "-c1", "-W5", "other"]);
