@@ -6,6 +6,7 @@
 
 mod floor;
 mod http;
+mod names;
 mod subject;
 mod table;
 mod tritiumd;
@@ -85,6 +86,7 @@ fn main() -> Result<()> {
         subject.remove(id)?;
     }
     table.add_memory("supervisor of an idle container, PSS", &memory);
+    table.add(&format!("{} names looked up", names::MANY), &names(&mut subjects)?, None);
     let subject = &mut subjects[0];
     let crowd: Vec<String> = (0..arguments.crowd).map(|_| subject.idle()).collect::<Result<_>>()?;
     let mut restarts = Row::default();
@@ -99,6 +101,22 @@ fn main() -> Result<()> {
     table.add(&format!("engine start with {} containers", crowd.len()), &[restarts], None);
     table.add_memory(&format!("supervisor, one of {} running, PSS", crowd.len()), &[each]);
     table.print()
+}
+
+/// podman's resolver is a program of its own that not every installation has.
+fn names(subjects: &mut [Subject]) -> Result<Vec<Row>> {
+    let mut rows = Vec::new();
+    for subject in subjects.iter_mut().take_while(|subject| subject.name != "podman") {
+        let mut row = Row::default();
+        let (id, pid) = subject.named("bench-names")?;
+        for _ in 0..10 {
+            row.push(names::look_up(pid, "bench-names").context(subject.name)?);
+        }
+        subject.remove(&id)?;
+        subject.remove_network("bench-names")?;
+        rows.push(row);
+    }
+    Ok(rows)
 }
 
 fn timed(work: impl FnOnce() -> Result<()>) -> Result<Duration> {

@@ -65,6 +65,32 @@ impl Subject {
         Ok(id)
     }
 
+    /// A container that does nothing on a network of its own, both called that:
+    /// its id, and its process.
+    pub(crate) fn named(&mut self, name: &str) -> Result<(String, u64)> {
+        self.json("POST", "/v1.41/networks/create", &json!({ "Name": name }))?;
+        let body = json!({
+            "Image": format!("{IMAGE}:latest"),
+            "Cmd": ["sleep", "1000000"],
+            "HostConfig": { "NetworkMode": name },
+        });
+        let path = format!("/v1.41/containers/create?name={name}");
+        let answer = self.json("POST", &path, &body)?;
+        let id = answer["Id"].as_str().context("no id")?.to_owned();
+        self.post(&id, "start")?;
+        let pid = self.pid(&id)?;
+        Ok((id, pid))
+    }
+
+    pub(crate) fn remove_network(&mut self, name: &str) -> Result<()> {
+        self.json("DELETE", &format!("/v1.41/networks/{name}"), &Value::Null).map(drop)
+    }
+
+    fn pid(&mut self, id: &str) -> Result<u64> {
+        let seen = self.json("GET", &format!("/v1.41/containers/{id}/json"), &Value::Null)?;
+        seen["State"]["Pid"].as_u64().context("no pid")
+    }
+
     /// create, start, output to its end, exit code.
     pub(crate) fn exec(&mut self, id: &str) -> Result<()> {
         let body = json!({ "Cmd": ["true"], "AttachStdout": true, "AttachStderr": true });
@@ -79,8 +105,7 @@ impl Subject {
     /// PSS in KiB (proc(5), smaps_rollup) of the process that stands over the
     /// container: supervisor, containerd-shim, conmon.
     pub(crate) fn supervisor_memory(&mut self, id: &str) -> Result<u64> {
-        let seen = self.json("GET", &format!("/v1.41/containers/{id}/json"), &Value::Null)?;
-        let pid = seen["State"]["Pid"].as_u64().context("no pid")?;
+        let pid = self.pid(id)?;
         let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
         let parent = status.lines().find_map(|line| line.strip_prefix("PPid:"));
         let parent = parent.context("no parent")?.trim();
