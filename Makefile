@@ -21,10 +21,19 @@ test: ## every check and every test, on this kernel and in a guest
 guest: ## only the tests that run in a guest with a stock kernel
 	@.ci/test guest
 
+conformance: ## the conformance suite, against a real Docker Engine and against Tritium
+	@.ci/conformance
+
+sdk: ## Docker's SDKs, unchanged, against Tritium
+	@.ci/conformance sdk
+
+fuzz: ## the API, fuzzed from Docker's own description of it
+	@.ci/conformance fuzz
+
 bench: ## the promises of the README, measured; with dockerd and podman if installed
 	@.ci/bench
 
 clean: ## remove what was built
 	cargo clean
 
-.PHONY: help up down build check test guest bench clean
+.PHONY: help up down build check test guest conformance sdk fuzz bench clean

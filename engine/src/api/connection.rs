@@ -13,6 +13,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use std::{
     convert::Infallible,
     io,
+    os::fd::AsFd,
     pin::Pin,
     sync::{Arc, Mutex},
     task::{Context, Poll, ready},
@@ -31,6 +32,10 @@ const HEADERS_TIME: Duration = Duration::from_secs(60);
 /// How often it is asked whether a client that has shut down its side is still
 /// there at all.
 const LOOK: Duration = Duration::from_millis(500);
+/// How long a client may take to read an answer's head before the stream begins,
+/// and how often it is asked whether it has.
+const READ_TIME: Duration = Duration::from_millis(100);
+const LOOK_AGAIN: Duration = Duration::from_millis(1);
 /// How long answers may still take when the engine stops.
 const GRACE: Duration = Duration::from_secs(1);
 
@@ -131,6 +136,17 @@ impl Socket {
     pub(super) fn finish(&self) {
         // Fails when the client has gone, which is as good.
         rustix::net::shutdown(&*self.0, rustix::net::Shutdown::Write).ok();
+    }
+
+    /// Ends when the client has read all that was sent, or had long enough for it.
+    pub(super) async fn read_by_the_client(&self) {
+        let wait = async {
+            while tritium_sys::socket::unread(self.0.as_fd()).is_ok_and(|waiting| waiting > 0) {
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
+        };
+        // Too late is no failure: a slow client only gets all at once.
+        tokio::time::timeout(READ_TIME, wait).await.ok();
     }
 
     /// Ends when the client has closed its socket.

@@ -207,7 +207,13 @@ async fn discard(mut socket: Socket) -> Left {
 }
 
 async fn give_output(mut socket: Socket, mut output: Output) {
+    let mut begun = false;
     while let Some(piece) = output.next().await {
+        // Some clients (docker-py) read the head through a buffer and the stream past it: of what
+        // comes with the head in one read they lose all. No Docker is quick enough for that.
+        if !std::mem::replace(&mut begun, true) {
+            socket.read_by_the_client().await;
+        }
         match piece {
             Ok(bytes) => {
                 if socket.write_all(&bytes).await.is_err() {

@@ -65,6 +65,8 @@ impl Driver {
             options: LogOptions {
                 stdout: options.stdout,
                 stderr: options.stderr,
+                // What is said from here on comes live: it would come twice.
+                until: Some(Self::now()),
                 ..LogOptions::default()
             },
             terminal: self.record.config.tty,

@@ -36,6 +36,7 @@ pub(super) fn plan(
     networks: &[Network],
 ) -> Result<Plan, Error> {
     let CreateContainer { mut config, mut host, networking, .. } = request;
+    super::conflicts::check(&config, &host)?;
     merge_image(&mut config, image);
     let id = ContainerId::of(ids::random());
     let args = args(&config)?;

@@ -6,6 +6,7 @@
 //!
 //! Used by `api` only (and by `daemon`, which builds the engine).
 
+mod conflicts;
 mod containers;
 mod create;
 mod endpoints;

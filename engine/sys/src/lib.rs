@@ -13,12 +13,14 @@
 //! - [`link`][]: switching a network interface on.
 //! - [`bpf`][]: linking a program to a control group, and pinning the link.
 //! - [`memory`][]: keeping few pages.
+//! - [`socket`][]: what the other end has not read yet.
 //!
 //! What must stay true: a function here takes and returns owned or borrowed
 //! descriptors, makes one system call, and is safe because it checks its
 //! condition, not because its caller promises it.
 //!
-//! Who may use it: `runtime` and `network` of the engine, the supervisor, and probes.
+//! Who may use it: `runtime` and `network` of the engine, the connections of its API, the
+//! supervisor, and probes.
 #![warn(missing_docs)]
 
 pub mod bpf;
@@ -29,6 +31,7 @@ pub mod memory;
 pub mod mount;
 pub mod seccomp;
 pub mod signal;
+pub mod socket;
 
 /// What a system call that answers -1 on failure has said.
 fn checked(result: libc::c_long) -> std::io::Result<libc::c_long> {

@@ -43,9 +43,10 @@ impl From<Output> for Said {
 
 /// Where the compose plugin is, if it is anywhere.
 fn compose(docker: &Path) -> Option<PathBuf> {
-    let beside = docker.parent()?.parent()?.join("libexec/docker/cli-plugins/docker-compose");
-    let system = PathBuf::from("/usr/libexec/docker/cli-plugins/docker-compose");
-    [beside, system].into_iter().find(|path| path.exists())
+    const PLUGIN: &str = "libexec/docker/cli-plugins/docker-compose";
+    let unpacked = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/tools/docker/usr");
+    let roots = [docker.parent()?.parent()?.to_owned(), "/usr".into(), unpacked];
+    roots.iter().map(|root| root.join(PLUGIN)).find(|path| path.exists())
 }
 
 impl Host {

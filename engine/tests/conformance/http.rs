@@ -170,6 +170,11 @@ fn next_chunk(socket: &mut BufReader<UnixStream>) -> io::Result<Body> {
 }
 
 impl Open {
+    /// Whether more than the head came with it in one read.
+    pub(crate) fn came_with_more(&self) -> bool {
+        !self.socket.buffer().is_empty()
+    }
+
     /// Sends raw bytes after the head: input of a hijacked connection.
     pub(crate) fn feed(&mut self, bytes: &[u8]) {
         self.socket.get_mut().write_all(bytes).unwrap();

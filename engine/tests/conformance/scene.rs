@@ -229,7 +229,12 @@ impl<'a> Scene<'a> {
     /// A container that runs that shell script; ends at once when told to.
     #[track_caller]
     pub(crate) fn run(&self, part: &str, script: &str) -> String {
-        let id = self.create(part, json!({ "Cmd": ["sh", "-c", script], "StopSignal": "KILL" }));
+        let config = json!({
+            "Cmd": ["sh", "-c", script], "StopSignal": "KILL",
+            // As the CLI sends it; without, Docker shows `null` and Tritium `{}`.
+            "HostConfig": { "PortBindings": {} },
+        });
+        let id = self.create(part, config);
         self.start(&id);
         id
     }

@@ -25,7 +25,8 @@ cases! { "create and inspect":
 }
 
 fn a_created_container_is_inspected_with_dockers_fields(s: &Scene<'_>) {
-    let id = s.create("a", json!({ "Cmd": ["true"] }));
+    let host = json!({ "PortBindings": {} });
+    let id = s.create("a", json!({ "Cmd": ["true"], "HostConfig": host }));
     let container = s.inspect(&id);
     assert_eq!(container["Id"], id);
     assert_eq!(container["Name"], format!("/{}", s.name("a")));

@@ -21,6 +21,7 @@ cases! { "streams":
     stdin_once_ends_with_its_first_client,
     the_cli_passes_a_mebibyte_through_unharmed,
     exec_gives_streams_and_an_exit_code,
+    the_head_of_a_stream_comes_alone,
     exec_json_has_dockers_fields,
     exec_with_a_tty_gives_raw_bytes,
     exec_in_a_stopped_container_is_refused,
@@ -186,6 +187,17 @@ fn exec_gives_streams_and_an_exit_code(s: &Scene<'_>) {
     assert_eq!(frames(&stream.rest()), [(1, "out\n".to_owned()), (2, "err\n".to_owned())]);
     let after = s.get(&format!("/exec/{exec}/json")).expect(200).json();
     assert_eq!((&after["ExitCode"], &after["Running"]), (&json!(3), &json!(false)));
+}
+
+/// docker-py reads the head through a buffer, and the stream past it.
+fn the_head_of_a_stream_comes_alone(s: &Scene<'_>) {
+    let id = s.idle("a");
+    for _ in 0..5 {
+        let exec = exec_id(s, &id, &json!({ "Cmd": ["echo", "x"], "AttachStdout": true }));
+        let mut stream = s.hijack(&format!("/v1.51/exec/{exec}/start"), Some(&json!({})));
+        assert!(!stream.came_with_more());
+        assert_eq!(frames(&stream.rest()), [(1, "x\n".to_owned())]);
+    }
 }
 
 fn exec_json_has_dockers_fields(s: &Scene<'_>) {
