@@ -105,6 +105,8 @@ struct Inner {
 
 /// Docker's exit code for what ended while nobody looked.
 const LOST: i32 = 255;
+/// The exit code of what was killed with SIGKILL.
+const KILLED: i32 = 128 + 9;
 
 impl Runtime {
     /// Looks at the host, compiles Docker's seccomp profile, and begins to
@@ -280,10 +282,13 @@ impl Inner {
             match adopt::last_word(&path) {
                 Ok(Some(exit)) => exit,
                 outcome => {
-                    tracing::error!(container = %id, ?outcome, "its supervisor has died");
+                    // On version 1 it was in its container's memory group, and
+                    // the kernel may have taken it for the container.
+                    let oom_killed = group.had_oom().unwrap_or(false);
+                    tracing::error!(container = %id, ?outcome, oom_killed, "its supervisor has died");
                     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
                     let at = i64::try_from(now.as_nanos()).unwrap_or(i64::MAX);
-                    Exit { code: LOST, oom_killed: false, at }
+                    Exit { code: if oom_killed { KILLED } else { LOST }, oom_killed, at }
                 }
             }
         })

@@ -143,6 +143,14 @@ impl Group {
         self.v1_dir("memory").map(|dir| dir.join("memory.oom_control"))
     }
 
+    /// Whether the kernel's OOM killer has killed here.
+    pub(in super::super) fn had_oom(&self) -> io::Result<bool> {
+        let Some(file) = self.oom_file() else { return Ok(false) };
+        let text = fs::read_to_string(file)?;
+        let count = text.lines().find_map(|line| line.strip_prefix("oom_kill "));
+        Ok(count.is_some_and(|count| count.trim() != "0"))
+    }
+
     /// Writes every limit that is asked for.
     pub(in super::super) fn limit(&self, host: &HostConfig) -> Result<(), Refused> {
         let settings = if self.layout.is_v2() { v2::settings(host) } else { v1::settings(host) };
