@@ -15,9 +15,9 @@ const AUTHENTICATION: u8 = 51;
 const ICMP: u8 = 58;
 const DESTINATION: u8 = 60;
 /// More extension headers than these have no honest use.
-const MOST_HEADERS: usize = 6;
+const MOST_HEADERS: usize = 4;
 /// Nor have more options of neighbour discovery.
-const MOST_OPTIONS: usize = 6;
+const MOST_OPTIONS: usize = 4;
 
 /// ICMPv6 types of RFC 2710, 4861, 2894 and 3810.
 const LISTENER_REPORT: u8 = 131;
