@@ -48,7 +48,7 @@ impl Scope {
     pub async fn create_container(&self, request: CreateContainer) -> Result<Created, Error> {
         let scope = self.clone();
         // On a task of its own: a client that leaves now leaves nothing half made.
-        let create = Box::pin(async move { scope.create(request).await });
+        let create = async move { Box::pin(scope.create(request)).await };
         let made = self.engine.tools.tracker.spawn(create);
         made.await.map_err(|error| Error::internal("the creation's task failed", error))?
     }
