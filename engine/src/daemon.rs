@@ -60,6 +60,8 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     engine.tools.networks.stop();
     engine.tools.dns.stop();
     engine.tools.runtime.stop();
+    // With the last handles end the tasks that serve them.
+    drop(engine);
     tracker.close();
     if tokio::time::timeout(GRACE, tracker.wait()).await.is_err() {
         tracing::warn!(left = tracker.len(), "requests were still under way");

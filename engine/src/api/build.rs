@@ -12,7 +12,7 @@ use crate::{
     error::Error,
     service::{
         BuildImage, CommitContainer, Scope,
-        seen::{BuildEvent, BuildPrune, BuildRequest},
+        seen::{BuildEvent, BuildPrune, BuildRequest, Reference},
     },
     spec::{Config, HostConfig, Ulimit},
 };
@@ -68,7 +68,7 @@ fn asked(params: &Params, headers: &HeaderMap) -> Answer<BuildImage> {
         return Err(error::unbuilt("docker build --output"));
     }
     let names = params.all("t").filter(|name| !name.is_empty()).map(|name| {
-        let name = transfer::reference(name, "")?;
+        let name = transfer::reference(name, "")?.or_latest();
         match name.digest() {
             Some(_) => Err(invalid("build tag cannot contain a digest")),
             None => Ok(name),
@@ -264,6 +264,7 @@ async fn commit(
         return Err(invalid("invalid name or ID supplied: \"\""));
     }
     let name = params.some("repo").map(|repo| transfer::reference(repo, params.text("tag")));
+    let name = name.map(|name| name.map(Reference::or_latest));
     let asked = CommitContainer {
         container,
         name: name.transpose()?,

@@ -42,12 +42,11 @@ fn malformed_requests_get_docker_shaped_errors() {
 fn what_is_not_built_says_so() {
     let engine = Engine::bare(&[]);
     for (method, path) in [
-        ("POST", "/v1.51/build"),
-        ("POST", "/v1.51/networks/create"),
-        ("POST", "/v1.51/volumes/create"),
-        ("GET", "/v1.51/images/search?term=x"),
-        ("POST", "/v1.51/commit"),
         ("POST", "/v1.51/session"),
+        ("POST", "/v1.51/grpc"),
+        ("POST", "/v1.51/build?version=2"),
+        ("POST", "/v1.51/swarm/init"),
+        ("GET", "/v1.51/containers/x/checkpoints"),
     ] {
         let (status, answer) = engine.api(method, path, "{}");
         assert_eq!(status, 501, "{method} {path}: {answer}");

@@ -23,7 +23,7 @@ fn a_container_becomes_healthy_and_unhealthy_as_its_command_says() {
         "--health-cmd",
         "echo out; test -f /ok",
         "--health-interval",
-        "50ms",
+        "250ms",
         "--health-retries",
         "2",
         "busybox",

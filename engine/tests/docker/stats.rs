@@ -40,9 +40,9 @@ fn a_container_that_works_is_seen_to_work() {
     // What the CLI shows: a loop takes up to one processor, and never more.
     let percent = used * cpus * 100 / passed;
     assert!((5..=115).contains(&percent), "{percent} % of {stats}");
-    // Idle time counts: a second of every processor has passed.
-    let seconds = passed / 1_000_000_000;
-    assert!((cpus..cpus * 10).contains(&seconds), "{seconds} s on {cpus} processors");
+    // Idle time counts: a second of every processor has passed, to a tick or two.
+    let millis = passed / 1_000_000;
+    assert!((cpus * 900..cpus * 10_000).contains(&millis), "{millis} ms on {cpus} processors");
     assert!(number(&stats, "/memory_stats/usage") > 20_000_000);
     assert_eq!(number(&stats, "/memory_stats/limit"), 64 << 20);
     assert_eq!(number(&stats, "/pids_stats/current"), 1);

@@ -45,7 +45,7 @@ pub(super) fn bind(text: &str, driver: &str) -> Result<Asked, Error> {
         if words.contains(&"nocopy") {
             return Err(within("field VolumeOptions must not be specified".into()));
         }
-        let source = absolute(source).map_err(within)?.into();
+        let source = path(source).map_err(within)?;
         let what = Mounted::Bind { source, recursive: true, create: true, shallow: false };
         let point = point(what, mode, propagation.unwrap_or("rprivate"));
         return Ok(Asked::plain(point));
@@ -249,6 +249,12 @@ mod tests {
 
     fn refused(text: &str) -> String {
         bind(text, "").unwrap_err().to_string()
+    }
+
+    #[test]
+    fn the_hosts_root_can_be_bound() {
+        let Asked { point, .. } = bind("/:/host", "").unwrap();
+        assert_eq!(point.source(), Path::new("/"));
     }
 
     #[test]
