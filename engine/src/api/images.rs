@@ -81,12 +81,17 @@ async fn list(
     let mut images: Vec<_> =
         everything.iter().filter(|image| shown(image) && fits(image)).cloned().collect();
     images.sort_by_key(|image| std::cmp::Reverse(wire::created(image)));
+    // Who asks for some names is not told the others.
+    let wanted = |name: &str| filters.any("reference", |pattern| is_named(name, pattern));
     let summaries = images.iter().map(|image| {
         let users = containers.iter().filter(|it| it.record.image == image.id).count();
         let counted = version >= Version::one(51);
         let users = if counted { i64::try_from(users).unwrap_or(-1) } else { -1 };
         let shared = shared_size.then(|| scope.shared_size(image));
-        ImageSummary::of(image, users, shared, is_old(version))
+        let mut shown = Image::clone(image);
+        shown.repo_tags.retain(|name| wanted(name));
+        shown.repo_digests.retain(|name| wanted(name));
+        ImageSummary::of(&shown, users, shared, is_old(version))
     });
     Ok(error::json(StatusCode::OK, &summaries.collect::<Vec<_>>()))
 }
@@ -102,15 +107,16 @@ fn until(text: &str) -> Answer<i64> {
 
 /// Whether one of its names fits the pattern, with or without the tag.
 fn named(image: &Image, pattern: &str) -> bool {
-    let mut names = image.repo_tags.iter().chain(&image.repo_digests);
-    names.any(|name| {
-        let bare = name.split('@').next().unwrap_or(name);
-        let bare = match bare.rsplit_once(':') {
-            Some((bare, tag)) if !tag.contains('/') => bare,
-            _ => bare,
-        };
-        glob(pattern.as_bytes(), name.as_bytes()) || glob(pattern.as_bytes(), bare.as_bytes())
-    })
+    image.repo_tags.iter().chain(&image.repo_digests).any(|name| is_named(name, pattern))
+}
+
+fn is_named(name: &str, pattern: &str) -> bool {
+    let bare = name.split('@').next().unwrap_or(name);
+    let bare = match bare.rsplit_once(':') {
+        Some((bare, tag)) if !tag.contains('/') => bare,
+        _ => bare,
+    };
+    glob(pattern.as_bytes(), name.as_bytes()) || glob(pattern.as_bytes(), bare.as_bytes())
 }
 
 /// Go's `path.Match` without classes: `*` and `?` stop at a slash.

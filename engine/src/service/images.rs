@@ -150,8 +150,12 @@ impl Scope {
     where
         R: AsyncRead + Send + Unpin + 'static,
     {
+        let name = how.reference.clone();
         let image = self.engine.images.import(&self.tenant, archive, how, progress).await?;
         let id = image.id.to_string();
+        if let Some(name) = name {
+            self.announce_image("tag", &id, &name.familiar(), &labels(&image));
+        }
         self.announce_image("import", &id, &id, &labels(&image));
         Ok(())
     }

@@ -286,6 +286,12 @@ pub(crate) fn wait_for(what: &str, mut reached: impl FnMut() -> bool) {
     }
 }
 
+/// This moment, for `--until`; "0s" would be the beginning of this second.
+pub(crate) fn moment() -> String {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    format!("{}.{:09}", now.as_secs(), now.subsec_nanos())
+}
+
 /// Under software emulation.
 pub(crate) fn slow() -> bool {
     std::env::var_os("TRITIUM_SLOW").is_some()

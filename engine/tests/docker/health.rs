@@ -1,6 +1,6 @@
 //! Health checks: asked, recorded, told.
 
-use crate::engine::{Engine, wait_for};
+use crate::engine::{Engine, moment, wait_for};
 use serde_json::Value;
 
 fn health(engine: &Engine, name: &str) -> Value {
@@ -45,7 +45,7 @@ fn a_container_becomes_healthy_and_unhealthy_as_its_command_says() {
         "--since",
         "0",
         "--until",
-        "0s",
+        &moment(),
         "--filter",
         "event=health_status",
         "--format",
@@ -57,7 +57,7 @@ fn a_container_becomes_healthy_and_unhealthy_as_its_command_says() {
         "--since",
         "0",
         "--until",
-        "0s",
+        &moment(),
         "--filter",
         "event=exec_create",
         "--format",

@@ -1,6 +1,6 @@
 //! `docker system df`, sizes, and what prune takes away.
 
-use crate::engine::Engine;
+use crate::engine::{Engine, moment};
 
 const WRITE: &str = "dd if=/dev/zero of=/x bs=1000 count=1000 2>/dev/null; rm /etc/passwd; \
                      ln -s /x /y; mkdir /d";
@@ -67,7 +67,7 @@ fn prune_takes_what_nobody_uses_and_says_how_much_that_was() {
         "--since",
         "1m",
         "--until",
-        "0s",
+        &moment(),
         "--filter",
         "event=prune",
         "--format",

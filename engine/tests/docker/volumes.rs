@@ -1,6 +1,6 @@
 //! Volumes and mounts.
 
-use crate::engine::{Engine, Said};
+use crate::engine::{Engine, Said, moment};
 use std::path::Path;
 
 /// An image with `/data` (owner, modes, links), a link to it, and a `VOLUME`.
@@ -153,7 +153,7 @@ fn inspect_and_events_tell_of_mounts_as_docker_does() {
         "--since",
         "1m",
         "--until",
-        "0s",
+        &moment(),
         "--filter",
         "volume=data",
         "--format",

@@ -165,7 +165,7 @@ impl Info<'_> {
 fn constants() -> Value {
     json!({
         "Plugins": {
-            "Volume": [],
+            "Volume": ["local"],
             "Network": ["bridge", "host", "null"],
             "Authorization": null,
             "Log": ["json-file", "local", "none"],
