@@ -6,6 +6,10 @@
 /// A case's name as its function has it, and the reason.
 pub(crate) const DIFFERS: &[(&str, &str)] = &[
     (
+        "info_tells_of_tcp_limits_where_the_machine_has_them",
+        "a limit on a container's TCP buffers (KernelMemoryTCP, control groups of version 1) is not honoured",
+    ),
+    (
         "a_plain_container_may_ping",
         "a raw socket wants `--cap-add NET_RAW` by name, so that nobody can be spoofed unasked",
     ),

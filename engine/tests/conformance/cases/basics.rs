@@ -23,6 +23,7 @@ cases! { "basics":
     unknown_fields_are_ignored,
     the_cli_and_the_engine_agree_on_the_version,
     docker_info_shows_this_engine,
+    info_tells_of_tcp_limits_where_the_machine_has_them,
     swarm_things_say_that_this_node_is_no_manager,
     there_are_no_plugins,
     a_login_at_nobodys_registry_is_an_error_and_no_hang,
@@ -92,7 +93,7 @@ fn info_has_dockers_fields(s: &Scene<'_>) {
         "Containerd",
         "CDISpecDirs",
         "Runtimes",
-        // Of control groups of version 1 only, and of kernels that had it.
+        // A case of its own.
         "KernelMemoryTCP",
     ];
     for field in of_the_engine {
@@ -175,6 +176,13 @@ fn the_cli_and_the_engine_agree_on_the_version(s: &Scene<'_>) {
     // An older client speaks what it can.
     let minor = client.strip_prefix("1.").and_then(|minor| minor.parse::<u32>().ok());
     assert!(minor.is_some_and(|minor| (44..=51).contains(&minor)), "{said}");
+}
+
+fn info_tells_of_tcp_limits_where_the_machine_has_them(s: &Scene<'_>) {
+    let file = "/sys/fs/cgroup/memory/memory.kmem.tcp.limit_in_bytes";
+    let info = s.get("/info").expect(200).json();
+    // Docker leaves it out where it is not so.
+    assert_eq!(info["KernelMemoryTCP"] == true, std::path::Path::new(file).exists());
 }
 
 fn docker_info_shows_this_engine(s: &Scene<'_>) {
