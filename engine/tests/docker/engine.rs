@@ -113,9 +113,20 @@ impl Engine {
         engine
     }
 
+    /// Not only takes connections: the socket of an engine that was killed
+    /// does that too, until the last child that it was making is gone.
     fn wait_until_it_answers(&self) {
-        let socket = self.dir.join("sock");
-        wait_for("the engine to answer", || UnixStream::connect(&socket).is_ok());
+        wait_for("the engine to answer", || self.pings().is_ok_and(|answered| answered));
+    }
+
+    fn pings(&self) -> std::io::Result<bool> {
+        use std::io::Read;
+        let mut stream = UnixStream::connect(self.socket())?;
+        stream.set_read_timeout(Some(Duration::from_secs(1)))?;
+        stream.write_all(b"GET /_ping HTTP/1.1\r\nHost: docker\r\nConnection: close\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer.ends_with("OK"))
     }
 
     /// kill -9, and another engine in its place (in another network namespace:
@@ -124,9 +135,7 @@ impl Engine {
         self.daemon.kill().unwrap();
         self.daemon.wait().unwrap();
         self.daemon = start(&self.dir, &self.name, &self.options);
-        let socket = self.dir.join("sock");
-        // The old socket is still there: wait for one that answers.
-        wait_for("the engine to answer again", || UnixStream::connect(&socket).is_ok());
+        self.wait_until_it_answers();
     }
 
     pub(crate) fn pid(&self) -> u32 {
