@@ -32,6 +32,7 @@ pub mod traffic;
 pub mod wire;
 
 mod btf;
+mod denials;
 mod histogram;
 mod load;
 mod ring;
