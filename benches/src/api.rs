@@ -52,7 +52,11 @@ pub(crate) fn measure(count: usize, subjects: &mut [Subject], table: &mut Table)
 fn ask(socket: &Path, times: usize, path: &(dyn Fn(usize) -> String + Sync)) -> Result<Vec<f64>> {
     let start = Barrier::new(CLIENTS);
     let client = |number: usize| -> Result<Vec<f64>> {
-        let connected = Client::connect(socket);
+        // Accepted, too: what is measured is the asking.
+        let connected = Client::connect(socket).and_then(|mut client| {
+            client.download("/_ping", &mut sink())?;
+            Ok(client)
+        });
         // Before any error: the others wait for this one.
         start.wait();
         let mut connected = connected?;

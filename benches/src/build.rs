@@ -28,7 +28,7 @@ LABEL tritium-bench=
 ENV APP=/app
 COPY --from=tools /out /usr/local
 COPY app /app
-RUN adduser -D app && chown -R app /app && wc -c /usr/local/sums >/app/size
+RUN chown -R nobody /app && wc -c /usr/local/sums >/app/size
 CMD [\"/usr/local/bin/tool\", \"true\"]
 ";
 
