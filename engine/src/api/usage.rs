@@ -7,6 +7,7 @@ use super::{
     filters::Filters,
     version::{self, Version},
     wire::{
+        build::BuildCache,
         image::{self as wire, ImageSummary},
         summary::Summary,
         volume::Volume,
@@ -48,11 +49,15 @@ async fn df(
         "Images": images,
         "Containers": if wants("container") { sized_containers(scope).await? } else { Value::Null },
         "Volumes": if wants("volume") { sized_volumes(scope).await? } else { Value::Null },
-        // No builder keeps anything here.
-        "BuildCache": if wants("build-cache") { json!([]) } else { Value::Null },
+        "BuildCache": Value::Null,
     });
-    if spoken < Version::one(42) {
-        answer["BuilderSize"] = json!(0);
+    if wants("build-cache") {
+        let cache = scope.build_cache();
+        answer["BuildCache"] = json!(Vec::from_iter(cache.iter().map(BuildCache::from)));
+        if spoken < Version::one(42) {
+            let own = cache.iter().filter(|entry| !entry.shared);
+            answer["BuilderSize"] = json!(own.map(|entry| entry.size).sum::<u64>());
+        }
     }
     Ok(error::json(StatusCode::OK, &answer))
 }

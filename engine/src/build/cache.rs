@@ -17,7 +17,7 @@ use crate::{
 };
 use serde::{Deserialize, Serialize};
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard},
 };
 
@@ -55,10 +55,14 @@ pub(super) struct Hit {
 pub struct CacheUse {
     pub id: String,
     pub description: String,
+    pub layer: Option<Digest>,
     /// Bytes of its layer.
     pub size: u64,
-    /// An image has the layer too.
+    /// An image, a container or an entry that was used later has the layer
+    /// too: those bytes are not this one's.
     pub shared: bool,
+    /// A build that has not ended yet has made it.
+    pub in_use: bool,
     /// Nanoseconds since 1970.
     pub made: i64,
     pub used: i64,
@@ -170,45 +174,52 @@ impl Cache {
         Ok(outcome?)
     }
 
-    /// The tenant's entries, least recently used first.
-    pub(super) fn usage(
-        &self,
-        tenant: &TenantName,
-        shared: &dyn Fn(Digest) -> bool,
-    ) -> Vec<CacheUse> {
-        let entries = self.entries();
-        let own = entries.iter().filter(|((owner, _), _)| owner == tenant);
-        let mut uses: Vec<CacheUse> = own
-            .map(|((_, key), Entry { record, .. })| CacheUse {
+    /// The tenant's entries, most recently used first. `held`: layers of its
+    /// images and containers.
+    pub(super) fn usage(&self, tenant: &TenantName, held: &HashSet<Digest>) -> Vec<CacheUse> {
+        let mut uses: Vec<CacheUse> = {
+            let entries = self.entries();
+            let own = entries.iter().filter(|((owner, _), _)| owner == tenant);
+            own.map(|((_, key), Entry { record, stored, .. })| CacheUse {
                 id: key.hex(),
                 description: record.by.clone(),
+                layer: record.layer,
                 size: record.layer.and_then(|layer| self.store.layer_size(layer)).unwrap_or(0),
-                shared: record.layer.is_some_and(shared),
+                shared: false,
+                in_use: !stored,
                 made: record.made,
                 used: record.used,
                 uses: record.uses,
             })
-            .collect();
-        uses.sort_by_key(|entry| entry.used);
+            .collect()
+        };
+        uses.sort_by(|a, b| (b.used, &b.id).cmp(&(a.used, &a.id)));
+        let mut seen = held.clone();
+        for entry in &mut uses {
+            entry.shared = entry.layer.is_some_and(|layer| !seen.insert(layer));
+        }
         uses
     }
 
-    /// Forgets entries: their ids, and the bytes that nobody else holds.
+    /// Forgets entries: their ids, and the bytes of layers that neither what
+    /// stays nor an image or a container (`held`) has.
     pub(super) async fn prune(
         &self,
         tenant: &TenantName,
         how: Prune,
-        shared: &(dyn Fn(Digest) -> bool + Sync),
+        held: &HashSet<Digest>,
     ) -> Result<(Vec<String>, u64), Error> {
         let mut kept = 0;
-        let mut gone = Vec::new();
+        let (mut gone, mut needed) = (Vec::new(), held.clone());
         // The most recently used first: they are what may stay.
-        for entry in self.usage(tenant, shared).into_iter().rev() {
-            let stays = (entry.shared && !how.all)
+        for entry in self.usage(tenant, held) {
+            let own = if entry.shared { 0 } else { entry.size };
+            let stays = entry.layer.is_some_and(|layer| held.contains(&layer)) && !how.all
                 || how.until.is_some_and(|until| entry.used > until)
-                || kept + entry.size <= how.keep && how.keep > 0;
+                || kept + own <= how.keep && how.keep > 0;
             if stays {
-                kept += entry.size;
+                kept += own;
+                needed.extend(entry.layer);
             } else {
                 gone.push(entry);
             }
@@ -226,7 +237,8 @@ impl Cache {
         let layers: Vec<Digest> = stored.filter_map(|entry| entry.record.layer).collect();
         self.store.release_layers(&layers);
         committed?;
-        let reclaimed = gone.iter().filter(|entry| !entry.shared).map(|entry| entry.size).sum();
+        let won = gone.iter().filter(|it| it.layer.is_some_and(|layer| needed.insert(layer)));
+        let reclaimed = won.map(|entry| entry.size).sum();
         Ok((gone.into_iter().map(|entry| entry.id).collect(), reclaimed))
     }
 }

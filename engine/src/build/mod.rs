@@ -164,11 +164,11 @@ impl Builder {
         job.build(report).await
     }
 
-    /// What the cache of a tenant holds, least recently used first.
+    /// What the cache of a tenant holds, most recently used first.
+    /// `containers`: layers that its containers stand on.
     #[must_use]
-    pub fn usage(&self, tenant: &TenantName) -> Vec<CacheUse> {
-        let held = self.held(tenant);
-        self.cache.usage(tenant, &|layer| held.contains(&layer))
+    pub fn usage(&self, tenant: &TenantName, containers: HashSet<Digest>) -> Vec<CacheUse> {
+        self.cache.usage(tenant, &self.held(tenant, containers))
     }
 
     /// Forgets what was built before: the entries' ids, and the bytes won.
@@ -179,13 +179,15 @@ impl Builder {
         &self,
         tenant: &TenantName,
         how: Prune,
+        containers: HashSet<Digest>,
     ) -> Result<(Vec<String>, u64), Error> {
-        let held = self.held(tenant);
-        self.cache.prune(tenant, how, &|layer| held.contains(&layer)).await
+        self.cache.prune(tenant, how, &self.held(tenant, containers)).await
     }
 
-    fn held(&self, tenant: &TenantName) -> HashSet<Digest> {
-        self.images.list(tenant).iter().flat_map(|image| image.layers.clone()).collect()
+    fn held(&self, tenant: &TenantName, mut containers: HashSet<Digest>) -> HashSet<Digest> {
+        let images = self.images.list(tenant);
+        containers.extend(images.iter().flat_map(|image| &image.layers));
+        containers
     }
 }
 

@@ -6,11 +6,12 @@ use crate::{
     container::{AttachOptions, Handle, WaitCondition},
     error::Error,
     events,
+    ids::Digest,
     spec::{Config, HostConfig},
     storage::Upper,
 };
 use futures_util::StreamExt;
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 use tokio::io::AsyncRead;
 use tokio_util::{io::SyncIoBridge, sync::CancellationToken};
 
@@ -96,10 +97,14 @@ impl Scope {
         Ok(())
     }
 
-    /// What the build cache holds, least recently used first.
+    /// What the build cache holds, most recently used first.
     #[must_use]
     pub fn build_cache(&self) -> Vec<CacheUse> {
-        self.engine.builder.usage(&self.tenant)
+        self.engine.builder.usage(&self.tenant, self.layers_of_containers())
+    }
+
+    fn layers_of_containers(&self) -> HashSet<Digest> {
+        self.containers().iter().flat_map(|it| it.record.layers.clone()).collect()
     }
 
     /// `docker builder prune`: the entries that are gone, and the bytes won.
@@ -107,7 +112,8 @@ impl Scope {
     /// # Errors
     /// The disk is full.
     pub async fn prune_builds(&self, how: Prune) -> Result<(Vec<String>, u64), Error> {
-        let (gone, bytes) = self.engine.builder.prune(&self.tenant, how).await?;
+        let (gone, bytes) =
+            self.engine.builder.prune(&self.tenant, how, self.layers_of_containers()).await?;
         self.engine.tools.events.publish(events::Event {
             tenant: self.tenant.clone(),
             kind: "builder",

@@ -166,6 +166,38 @@ fn a_second_build_is_the_same_image_out_of_the_cache() {
 }
 
 #[test]
+fn what_the_cache_takes_is_counted_and_won_back_to_the_byte() {
+    let engine = Engine::start();
+    let dockerfile = "FROM busybox\nRUN head -c 300000 /dev/zero > /a\nRUN head -c 500000 \
+                      /dev/zero > /b\nENV A=1\n";
+    built(&engine, dockerfile, &[]);
+    let of_cache = || {
+        let format = "{{.Type}}={{.TotalCount}},{{.Size}},{{.Reclaimable}}";
+        let df = engine.ok(&["system", "df", "--format", format]);
+        df.lines().find_map(|line| line.strip_prefix("Build Cache=")).unwrap().to_owned()
+    };
+    // An image has all of it.
+    assert_eq!(of_cache(), "3,0B,0B");
+    let pruned = engine.ok(&["builder", "prune", "-f", "--filter", "until=1h"]);
+    assert!(pruned.contains("reclaimed space: 0B"), "{pruned}");
+    engine.ok(&["run", "--name", "user", "built"]);
+    engine.ok(&["rmi", "-f", "built"]);
+    assert_eq!(of_cache(), "3,0B,0B", "a container stands on it");
+    engine.ok(&["rm", "user"]);
+    assert_eq!(of_cache(), "3,800kB,800kB");
+    let verbose = engine.ok(&["system", "df", "-v"]);
+    assert!(verbose.contains("Build cache usage: 800kB") && verbose.contains("300kB"), "{verbose}");
+    let (_, df) = engine.api("GET", "/system/df?type=build-cache", "");
+    let df: serde_json::Value = serde_json::from_str(&df).unwrap();
+    let first = &df["BuildCache"][2];
+    assert!(first["Description"].as_str().unwrap().contains("head -c 300000"), "{df}");
+    assert!(first["Type"] == "regular" && first["Shared"] == false && first["InUse"] == false);
+    let pruned = engine.ok(&["builder", "prune", "-af"]);
+    assert!(pruned.contains("reclaimed space: 800kB"), "{pruned}");
+    assert_eq!(of_cache(), "0,0B,0B");
+}
+
+#[test]
 fn arguments_are_seen_where_they_are_declared() {
     let engine = Engine::start();
     let dockerfile = "ARG T=latest\nARG G=global\nFROM busybox:${T} AS a\nARG G\nARG A=${G}-a\nENV \

@@ -1,6 +1,12 @@
-//! A build's events as the text and objects of Docker's builder.
+//! A build's events as the text and objects of Docker's builder; what its
+//! cache holds, as BuildKit tells of it.
 
-use crate::{error::Error, ids::ImageId, service::seen::BuildEvent};
+use crate::{
+    api::human,
+    error::Error,
+    ids::ImageId,
+    service::seen::{BuildEvent, CacheUse},
+};
 use bytes::Bytes;
 use serde::Serialize;
 use serde_json::json;
@@ -58,4 +64,37 @@ pub(in crate::api) fn failure(error: &Error, told: impl Fn(&Error) -> String) ->
         None => json!({ "message": message }),
     };
     line(&json!({ "errorDetail": detail, "error": message }))
+}
+
+/// One line of `docker system df -v`.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub(in crate::api) struct BuildCache<'a> {
+    #[serde(rename = "ID")]
+    id: &'a str,
+    #[serde(rename = "Type")]
+    kind: &'static str,
+    description: &'a str,
+    in_use: bool,
+    shared: bool,
+    size: u64,
+    created_at: String,
+    last_used_at: String,
+    usage_count: u64,
+}
+
+impl<'a> From<&'a CacheUse> for BuildCache<'a> {
+    fn from(entry: &'a CacheUse) -> Self {
+        Self {
+            id: &entry.id,
+            kind: "regular",
+            description: &entry.description,
+            in_use: entry.in_use,
+            shared: entry.shared,
+            size: entry.size,
+            created_at: human::moment(Some(entry.made)),
+            last_used_at: human::moment(Some(entry.used)),
+            usage_count: entry.uses,
+        }
+    }
 }
