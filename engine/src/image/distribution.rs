@@ -69,16 +69,16 @@ pub(super) fn told(error: RegistryError) -> Error {
 
 /// Whether it, or what it comes from, is that a registry led to the host.
 fn astray(error: &RegistryError) -> Option<&Astray> {
-    let mut cause: Option<&(dyn std::error::Error + 'static)> = match error {
-        RegistryError::Astray(astray) => return Some(astray),
-        RegistryError::Unreachable { source, .. } => Some(source),
-        _ => None,
-    };
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(error) = cause {
         if let Some(astray) = error.downcast_ref::<Astray>() {
             return Some(astray);
         }
-        cause = error.source();
+        cause = match error.downcast_ref::<RegistryError>() {
+            // As it says itself, it has no cause that is told apart.
+            Some(RegistryError::Astray(astray)) => return Some(astray),
+            _ => error.source(),
+        };
     }
     None
 }

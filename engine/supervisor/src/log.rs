@@ -159,13 +159,13 @@ impl JsonLog {
         }
         if let Some(squeeze) = &mut self.squeeze {
             let outcome = squeeze.go_on(length);
-            self.squeezed(outcome)?;
+            self.squeezed(&outcome)?;
         }
         Ok(())
     }
 
     /// What cannot be compressed stays as it is, and is read as it is.
-    fn squeezed(&mut self, outcome: io::Result<bool>) -> io::Result<()> {
+    fn squeezed(&mut self, outcome: &io::Result<bool>) -> io::Result<()> {
         if !matches!(outcome, Ok(false)) {
             self.squeeze = None;
         }
@@ -184,7 +184,7 @@ impl JsonLog {
         } else {
             if let Some(squeeze) = self.squeeze.take() {
                 let outcome = squeeze.finish().map(|()| true);
-                self.squeezed(outcome)?;
+                self.squeezed(&outcome)?;
             }
             for age in (1..kept - 1).rev() {
                 squeeze::age(&aged(&path, age), &aged(&path, age + 1))?;
@@ -194,7 +194,7 @@ impl JsonLog {
             if self.config.compress {
                 let begun = Squeeze::begin(&aged(&path, 1));
                 let outcome = begun.map(|begun| self.squeeze = Some(begun)).map(|()| false);
-                self.squeezed(outcome)?;
+                self.squeezed(&outcome)?;
             }
         }
         self.size = 0;

@@ -109,8 +109,9 @@ fn a_full_file_is_rotated_and_only_so_many_are_kept() {
 fn rotated_files_are_compressed_and_nothing_else_is_left() {
     let scratch = Scratch::new("compress");
     // Begun by one that was killed; files from before compression was asked for.
-    fs::write(scratch.0.join("log.1.gz.tmp"), "half").unwrap();
-    fs::write(scratch.0.join("log.2"), "old\n").unwrap();
+    for left in ["log.1.gz.tmp", "log.2"] {
+        File::create(scratch.0.join(left)).unwrap().write_all(b"old\n").unwrap();
+    }
     let mut log = scratch.opened(Some(100), Some(3), true);
     for number in 0..10 {
         log.record(Stream::Stdout, format!("line {number}\n").as_bytes()).unwrap();
