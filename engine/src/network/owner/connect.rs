@@ -148,7 +148,7 @@ impl Owner {
                 }
             }
         }
-        self.refill();
+        self.refill_soon();
     }
 
     fn connect(&mut self, request: ConnectRequest) -> Result<Connected, Error> {

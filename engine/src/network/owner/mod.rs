@@ -24,8 +24,9 @@ use std::{
     io,
     net::IpAddr,
     os::fd::OwnedFd,
-    sync::mpsc::{Receiver, Sender},
+    sync::mpsc::{Receiver, RecvTimeoutError, Sender},
     thread,
+    time::Instant,
 };
 use tokio::sync::oneshot;
 use tokio_util::task::task_tracker::TaskTrackerToken;
@@ -137,6 +138,8 @@ struct Owner {
     /// Networks that are nothing but a configuration for others.
     configurations: BTreeMap<NetworkId, Definition>,
     bare: Pool,
+    /// When the pools are to be filled up again.
+    refill_at: Option<Instant>,
     attached: HashMap<ContainerId, Attached>,
     /// Addresses that are free when their interface, which is going, is gone.
     leaving: HashMap<(NetworkId, IpAddr), String>,
@@ -178,6 +181,7 @@ impl Owner {
             bridges: BTreeMap::new(),
             configurations: BTreeMap::new(),
             bare: Pool::default(),
+            refill_at: None,
             attached: HashMap::new(),
             leaving: HashMap::new(),
             host: host::Host::default(),
@@ -221,7 +225,7 @@ impl Owner {
     }
 
     fn serve(mut self, commands: Receiver<Command>) {
-        for command in &commands {
+        while let Some(command) = self.next(&commands) {
             match command {
                 Command::Readopt { found, reply } => answer(reply, self.readopt(found)),
                 Command::Create { definition, reply } => self.create_for(*definition, reply),
@@ -239,6 +243,18 @@ impl Owner {
                 Command::Gone { what, gone } => self.gone(what, gone),
                 Command::RemoveAll { reply } => return answer(reply, self.remove_all(commands)),
                 Command::Stop => return,
+            }
+        }
+    }
+
+    /// The next command; meanwhile, when it is due, the pools are filled up.
+    fn next(&mut self, commands: &Receiver<Command>) -> Option<Command> {
+        loop {
+            let Some(at) = self.refill_at else { return commands.recv().ok() };
+            match commands.recv_timeout(at.saturating_duration_since(Instant::now())) {
+                Ok(command) => return Some(command),
+                Err(RecvTimeoutError::Timeout) => self.refill(),
+                Err(RecvTimeoutError::Disconnected) => return None,
             }
         }
     }
