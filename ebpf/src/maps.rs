@@ -11,6 +11,7 @@ use aya_ebpf::{
 use tritium_common::{
     guard::{
         Binding, DenialCount, DenialKey, DeviceKey, Entry, ExecKey, Label, MAX_CONTAINERS, Owner,
+        SharedKey,
     },
     ids::CgroupId,
     trace::{ErrorKey, MAX_WATCHED, Row, RowKey, State, Task, Watched},
@@ -33,6 +34,10 @@ static LABELS: HashMap<CgroupId, Label> =
 /// Container addresses, IPv4 ones as ::ffff:a.b.c.d.
 #[map]
 pub(crate) static ADDRESSES: HashMap<[u8; 16], Owner> =
+    HashMap::with_max_entries(4 * MAX_CONTAINERS, NO_PREALLOC);
+/// The containers of further tenants that have an address of the above, too.
+#[map]
+pub(crate) static SHARED: HashMap<SharedKey, CgroupId> =
     HashMap::with_max_entries(4 * MAX_CONTAINERS, NO_PREALLOC);
 /// Interfaces of containers, by index of the host's end; what is not in here sends nothing.
 #[map]

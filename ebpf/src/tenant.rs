@@ -1,14 +1,14 @@
 //! Whose is this? The question every fence asks first.
 
 use tritium_common::{
-    guard::Entry,
+    guard::{Entry, SharedKey},
     ids::{CgroupId, TenantId},
     traffic::{OTHER_TENANT, OUTSIDE},
 };
 
 use crate::{
     kernel,
-    maps::{ADDRESSES, CONTAINERS},
+    maps::{ADDRESSES, CONTAINERS, SHARED},
 };
 
 /// The container of the current task, and what it may do. The entry is
@@ -27,13 +27,17 @@ pub(crate) fn entry(cgroup: CgroupId) -> Option<&'static Entry> {
     unsafe { CONTAINERS.get(cgroup) }
 }
 
-/// Who has `address`, as a container of `tenant` may know it.
+/// Who has `address`, as a container of `tenant` may know it: where several tenants have it, its own.
 #[inline(always)]
 pub(crate) fn peer(address: &[u8; 16], tenant: TenantId) -> CgroupId {
     // SAFETY: as in `entry`.
     match unsafe { ADDRESSES.get(address) } {
         Some(owner) if owner.tenant == tenant => owner.cgroup,
-        Some(_) => OTHER_TENANT,
+        // SAFETY: as in `entry`.
+        Some(_) => match unsafe { SHARED.get(SharedKey { address: *address, tenant }) } {
+            Some(cgroup) => *cgroup,
+            None => OTHER_TENANT,
+        },
         None => OUTSIDE,
     }
 }

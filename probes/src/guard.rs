@@ -23,6 +23,7 @@ use tritium_common::{
 };
 
 use crate::{
+    addresses::Addresses,
     load::{GuardObject, Load},
     rule::Rule,
     sample::ContainerLabels,
@@ -111,7 +112,7 @@ pub struct Guard {
 struct State {
     containers: maps::HashMap<MapData, CgroupId, Entry>,
     labels: maps::HashMap<MapData, CgroupId, Label>,
-    addresses: maps::HashMap<MapData, [u8; 16], Owner>,
+    addresses: Addresses,
     bindings: maps::HashMap<MapData, u32, Binding>,
     devices: maps::HashMap<MapData, DeviceKey, u32>,
     exec_denied: maps::HashMap<MapData, ExecKey, u32>,
@@ -170,7 +171,7 @@ impl Guard {
         let mut state = State {
             containers: hash(object, "CONTAINERS")?,
             labels: hash(object, "LABELS")?,
-            addresses: hash(object, "ADDRESSES")?,
+            addresses: Addresses::open(object)?,
             bindings: hash(object, "BINDINGS")?,
             devices: hash(object, "DEVICES")?,
             exec_denied: hash(object, "EXEC_DENIED")?,
@@ -293,7 +294,7 @@ impl Guard {
         let owner = Owner { tenant: entry.tenant, cgroup };
         for address in &interface.addresses {
             let address = octets(*address);
-            state.addresses.insert(address, owner, 0).map_err(doing())?;
+            state.addresses.claim(address, owner).map_err(doing())?;
             state.held.entry(cgroup).or_default().addresses.insert(address);
         }
         state.bindings.insert(index, binding, 0).map_err(doing())?;
@@ -317,7 +318,7 @@ impl Guard {
         }
         for address in &interface.addresses {
             let address = octets(*address);
-            state.release(cgroup, &address).map_err(doing())?;
+            state.addresses.release(cgroup, &address).map_err(doing())?;
             state.held.entry(cgroup).or_default().addresses.remove(&address);
         }
         Ok(())
@@ -331,17 +332,17 @@ impl Guard {
         let Some(mut state) = self.state() else { return Ok(()) };
         let doing = GuardFault::while_(format!("claim address {address}"));
         let owner = Owner { tenant: tenant_id(tenant), cgroup: CgroupId(0) };
-        state.addresses.insert(octets(address), owner, 0).map_err(doing)
+        state.addresses.claim(octets(address), owner).map_err(doing)
     }
 
-    /// Says that an address is nobody's any more.
+    /// Takes `claim_address` back.
     ///
     /// # Errors
     /// When the kernel refuses; that it was never claimed is no error.
     pub fn release_address(&self, address: IpAddr) -> Result<(), GuardFault> {
         let Some(mut state) = self.state() else { return Ok(()) };
         let doing = GuardFault::while_(format!("release address {address}"));
-        absent_is_fine(state.addresses.remove(&octets(address))).map_err(doing)
+        state.addresses.release(CgroupId(0), &octets(address)).map_err(doing)
     }
 
     /// Denies `tenant` the execution of one file (device and inode as `stat`
@@ -433,8 +434,8 @@ impl State {
         for (index, binding) in self.bindings.iter().flatten() {
             self.held.entry(binding.cgroup).or_default().interfaces.insert(index);
         }
-        for (address, owner) in self.addresses.iter().flatten() {
-            self.held.entry(owner.cgroup).or_default().addresses.insert(address);
+        for (address, cgroup) in self.addresses.all() {
+            self.held.entry(cgroup).or_default().addresses.insert(address);
         }
     }
 
@@ -447,18 +448,9 @@ impl State {
             }
         }
         for address in held.addresses {
-            self.release(cgroup, &address)?;
+            self.addresses.release(cgroup, &address)?;
         }
         Ok(())
-    }
-
-    /// Takes one address back, unless another container has it by now.
-    fn release(&mut self, cgroup: CgroupId, address: &[u8; 16]) -> Result<(), MapError> {
-        match self.addresses.get(address, 0) {
-            Ok(owner) if owner.cgroup == cgroup => absent_is_fine(self.addresses.remove(address)),
-            Ok(_) | Err(MapError::KeyNotFound) => Ok(()),
-            Err(error) => Err(error),
-        }
     }
 
     /// Those whose container was started anew keep their denials, so that the sums never shrink while it lives.
@@ -529,14 +521,14 @@ impl Device {
     }
 }
 
-fn hash<K: aya::Pod, V: aya::Pod>(
+pub(crate) fn hash<K: aya::Pod, V: aya::Pod>(
     object: &mut GuardObject,
     name: &'static str,
 ) -> Result<maps::HashMap<MapData, K, V>, Load> {
     object.take(name)?.try_into().map_err(|_other_kind: MapError| Load::Map(name))
 }
 
-fn absent_is_fine(result: Result<(), MapError>) -> Result<(), MapError> {
+pub(crate) fn absent_is_fine(result: Result<(), MapError>) -> Result<(), MapError> {
     match result {
         Err(MapError::KeyNotFound) => Ok(()),
         // Removing an absent key is reported as the system call's ENOENT.

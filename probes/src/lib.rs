@@ -31,6 +31,7 @@ pub mod trace;
 pub mod traffic;
 pub mod wire;
 
+mod addresses;
 mod btf;
 mod histogram;
 mod load;

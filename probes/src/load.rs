@@ -112,10 +112,11 @@ const TRACE: [(&str, &str); 5] = [
     ("trace_enter", "sys_enter"),
 ];
 
-const GUARD_MAPS: [&str; 11] = [
+const GUARD_MAPS: [&str; 12] = [
     "CONTAINERS",
     "LABELS",
     "ADDRESSES",
+    "SHARED",
     "BINDINGS",
     "DEVICES",
     "EXEC_DENIED",

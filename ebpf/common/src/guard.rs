@@ -89,6 +89,16 @@ pub struct Owner {
     pub cgroup: CgroupId,
 }
 
+/// Another owner of an address that has one already: two tenants may use the same subnet.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Pod, Zeroable)]
+pub struct SharedKey {
+    /// The address, an IPv4 one as ::ffff:a.b.c.d.
+    pub address: [u8; 16],
+    /// The tenant.
+    pub tenant: TenantId,
+}
+
 /// Addresses that one interface may have.
 pub const MAX_ADDRESSES: usize = 6;
 
@@ -218,11 +228,23 @@ pub struct Denied {
     pub detail: [u32; 4],
 }
 
-record!(Entry, Label, Owner, Binding, DeviceKey, ExecKey, DenialKey, DenialCount, Denied);
+record!(
+    Entry,
+    Label,
+    Owner,
+    SharedKey,
+    Binding,
+    DeviceKey,
+    ExecKey,
+    DenialKey,
+    DenialCount,
+    Denied
+);
 
 const _: () = assert!(size_of::<Entry>() == 16);
 const _: () = assert!(size_of::<Label>() == 456);
 const _: () = assert!(size_of::<Owner>() == 16);
+const _: () = assert!(size_of::<SharedKey>() == 24);
 const _: () = assert!(size_of::<Binding>() == 120);
 const _: () = assert!(size_of::<DeviceKey>() == 24);
 const _: () = assert!(size_of::<ExecKey>() == 24);

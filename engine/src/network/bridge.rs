@@ -7,6 +7,7 @@ use super::{
     ipam::{self, Addresses, default_gateway, mac_of},
     link::{BridgePlan, Link, Rtnl},
     namespace::{Prepared, set_sysctl, with_ipv6, without_ipv6},
+    zones::{Shadowed, Zone},
 };
 use crate::ids::{ContainerId, NetworkId, TenantName};
 use ipnet::{IpNet, Ipv6Net};
@@ -46,6 +47,7 @@ impl Bridge {
 
     pub(super) fn wall(&self) -> Wall {
         Wall {
+            tenant: self.definition.tenant.clone(),
             name: self.name.clone(),
             icc: self.settings.icc,
             masquerade: self.settings.masquerade,
@@ -82,6 +84,16 @@ impl Bridge {
         Err(error)
     }
 
+    /// If it is shadowed, as what.
+    pub(super) fn shadowed(&self) -> Option<Shadowed> {
+        let zone = self.definition.zone?;
+        Some(Shadowed { zone, bridge: self.name.clone(), nets: self.nets() })
+    }
+
+    pub(super) fn subnets(&self) -> impl Iterator<Item = IpNet> {
+        self.definition.used_pools().map(|pool| pool.subnet)
+    }
+
     pub(super) fn release(&mut self, addresses: impl IntoIterator<Item = IpAddr>) {
         for address in addresses {
             self.addresses.iter_mut().for_each(|free| free.release(address));
@@ -89,7 +101,7 @@ impl Bridge {
     }
 }
 
-fn own_nets(definition: &Definition) -> Vec<IpNet> {
+pub(super) fn own_nets(definition: &Definition) -> Vec<IpNet> {
     let own = |pool: &AddressPool| Some(with_prefix(pool.gateway?, pool.subnet));
     definition.used_pools().filter_map(own).collect()
 }
@@ -230,6 +242,7 @@ impl Names {
             labels: [].into(),
             config_only: false,
             config_from: String::new(),
+            zone: None,
         }
     }
 
@@ -276,7 +289,17 @@ impl Names {
         let nets = own_nets(&definition);
         let plan = BridgePlan { name: &name, alias: &alias, mac: mac(&nets), mtu: settings.mtu };
         let index = rtnl.add_bridge(&plan).map_err(refused)?;
-        if let Err(error) = furnish(rtnl, &name, index, &nets) {
+        let made = furnish(rtnl, &name, index, &nets, definition.zone);
+        let made = made.and_then(|()| match definition.zone {
+            Some(zone) => rtnl.lead(zone, index, &nets).inspect_err(|error| {
+                // Another's rules are left alone. What matters is why.
+                if error.kind() != io::ErrorKind::AlreadyExists {
+                    drop(rtnl.unlead(zone));
+                }
+            }),
+            None => Ok(()),
+        });
+        if let Err(error) = made {
             rtnl.delete(&name).map_err(refused)?;
             return Err(refused(error));
         }
@@ -284,7 +307,13 @@ impl Names {
     }
 }
 
-fn furnish(rtnl: &mut Rtnl, name: &str, index: u32, nets: &[IpNet]) -> io::Result<()> {
+fn furnish(
+    rtnl: &mut Rtnl,
+    name: &str,
+    index: u32,
+    nets: &[IpNet],
+    zone: Option<Zone>,
+) -> io::Result<()> {
     // So that the host reaches published ports by its 127.0.0.1, too.
     set_sysctl(&format!("net/ipv4/conf/{name}/route_localnet"), "1")?;
     // Without an address of IPv6, containers do not reach the host by it.
@@ -293,7 +322,15 @@ fn furnish(rtnl: &mut Rtnl, name: &str, index: u32, nets: &[IpNet]) -> io::Resul
     } else {
         without_ipv6(name)?;
     }
-    rtnl.add_addresses(index, nets)?;
+    if zone.is_some() {
+        // Questions by ARP have no mark: the host's other tables know another
+        // way to who asks, or none. Of the host's setting and this, the higher
+        // number is in force, so it has to be 2 (loose), not 0.
+        set_sysctl(&format!("net/ipv4/conf/{name}/rp_filter"), "2")?;
+        rtnl.add_bare_addresses(index, nets)?;
+    } else {
+        rtnl.add_addresses(index, nets)?;
+    }
     rtnl.set_up(index)
 }
 

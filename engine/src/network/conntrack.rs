@@ -11,7 +11,10 @@ use netlink_packet_netfilter::{
     conntrack::{ConntrackAttribute, ConntrackMessage, IPTuple, ProtoTuple, Protocol, Tuple},
 };
 use netlink_sys::protocols::NETLINK_NETFILTER;
-use std::{io, net::IpAddr};
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+};
 
 /// A conversation with ctnetlink in one namespace.
 #[derive(Debug)]
@@ -23,9 +26,11 @@ impl Conntrack {
         Conversation::open(NETLINK_NETFILTER).map(Self)
     }
 
-    /// Forgets UDP flows to these ports of the host, of which `addresses` are
-    /// its own. Flows through the host to ports of others' are none of ours.
-    pub(super) fn forget(&mut self, ports: &[u16], addresses: &[IpAddr]) -> io::Result<()> {
+    /// Forgets UDP flows to these ports of the host (on one address, or on any),
+    /// of which `addresses` are its own. Flows through the host to ports of others'
+    /// are none of ours. A flow's original direction names its zone, so that
+    /// another network's like it stays.
+    pub(super) fn forget(&mut self, ports: &[SocketAddr], addresses: &[IpAddr]) -> io::Result<()> {
         for family in [NetfilterProtoFamily::IPv4, NetfilterProtoFamily::IPv6] {
             let all = of(family, ConntrackMessage::Get(Vec::new()));
             for found in self.0.ask(vec![(all, NLM_F_DUMP)], Ack::Each)? {
@@ -47,7 +52,11 @@ fn of(family: NetfilterProtoFamily, message: ConntrackMessage) -> NetfilterMessa
 }
 
 /// The flow's original direction, if it goes to one of the ports.
-fn flow_to(found: NetfilterMessage, ports: &[u16], addresses: &[IpAddr]) -> Option<Vec<Tuple>> {
+fn flow_to(
+    found: NetfilterMessage,
+    ports: &[SocketAddr],
+    addresses: &[IpAddr],
+) -> Option<Vec<Tuple>> {
     let NetfilterMessageInner::Conntrack(ConntrackMessage::New(attributes)) = found.inner else {
         return None;
     };
@@ -62,7 +71,11 @@ fn flow_to(found: NetfilterMessage, ports: &[u16], addresses: &[IpAddr]) -> Opti
     let original = original?;
     let to = destination(&original)?;
     let ours = addresses.contains(&to) || answerer.is_some_and(|answerer| answerer != to);
-    (ours && ports.iter().any(|port| is_udp_to(&original, *port))).then_some(original)
+    let is_one = |port: &SocketAddr| {
+        let everywhere = port.ip().is_unspecified() && port.is_ipv4() == to.is_ipv4();
+        (everywhere || port.ip() == to) && is_udp_to(&original, port.port())
+    };
+    (ours && ports.iter().any(is_one)).then_some(original)
 }
 
 fn is_udp_to(tuple: &[Tuple], port: u16) -> bool {

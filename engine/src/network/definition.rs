@@ -1,6 +1,6 @@
 //! What a network is to be: what its record keeps, and what its options mean.
 
-use super::Error;
+use super::{Error, zones::Zone};
 use crate::ids::{NetworkId, TenantName};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -69,6 +69,9 @@ pub struct Definition {
     pub config_only: bool,
     /// The configuration that this one is made of; empty if none.
     pub config_from: String,
+    /// Some of its addresses are another tenant's, too, who had them first.
+    #[serde(default)]
+    pub zone: Option<Zone>,
 }
 
 /// A subnet, and who has what of it.

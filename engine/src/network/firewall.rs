@@ -11,12 +11,14 @@
 //! | `same` | paired with itself, a bridge whose containers reach each other |
 //! | `masked` | bridges whose containers leave with the host's address |
 //! | `internal` | bridges that nothing passes on to or from |
-//! | `subnets` | every bridge's addresses |
+//! | `subnets` | every bridge's addresses (of such as overlap, the widest) |
 //! | `gateways` | every bridge's own addresses |
 //! | `reachable` | bridge . gateway, of one tenant's bridges each with each |
 //! | `published` | protocol . port → container's address . port, on any local address |
 //! | `published_at` | the same for one host address |
 //! | `before` | interfaces of a host that forwarded nothing until we came |
+//!
+//! What networks need whose addresses are another tenant's, too, is in `zones.rs`.
 //!
 //! Our tables can only refuse: what another table drops stays dropped, so the
 //! host's own firewall is in force over published ports, too (they pass its
@@ -31,6 +33,7 @@ use super::{
         value_of, was_dnated,
     },
 };
+use crate::ids::TenantName;
 use ipnet::IpNet;
 use netlink_packet_netfilter::nftables::{Expressions, InetHookNumber, MetaKey};
 use std::net::IpAddr;
@@ -93,14 +96,20 @@ fn translate(batch: &mut Batch, family: Family, chain: &str) {
         // `route_localnet`): so it is refused at once, and not after a minute.
         batch.rule(chain, is_loopback(family, End::Destination).into_iter().chain([accept()]));
     }
+    // The value stands behind the longer of both keys.
+    let value = family.words() + 2;
+    for (map, key) in translated(family) {
+        batch.rule(chain, key.into_iter().chain([value_of(map, value), dnat(family, value)]));
+    }
+}
+
+/// Both maps of published ports, and what loads the key that a packet has in it.
+pub(super) fn translated(family: Family) -> [(&'static str, Vec<Expressions>); 2] {
     let words = family.words();
     let key = |nth| [meta(MetaKey::L4Proto, nth), port(nth + 1)];
-    // The value stands behind the longer of both keys.
-    let value = words + 2;
     let at = [ip_address(family, End::Destination, 0)].into_iter().chain(key(words));
-    batch.rule(chain, at.chain([value_of("published_at", value), dnat(family, value)]));
     let any = to_this_host().into_iter().chain(key(0));
-    batch.rule(chain, any.chain([value_of("published", value), dnat(family, value)]));
+    [("published_at", at.collect()), ("published", any.collect())]
 }
 
 fn forward(batch: &mut Batch) {
@@ -152,6 +161,7 @@ fn within_one_bridge() -> [Expressions; 3] {
 /// A bridge as the firewall sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Wall {
+    pub(super) tenant: TenantName,
     pub(super) name: String,
     pub(super) icc: bool,
     pub(super) masquerade: bool,
@@ -160,12 +170,12 @@ pub(super) struct Wall {
     pub(super) nets: Vec<IpNet>,
 }
 
-/// Lets a bridge take part, or not any more. `others` are the bridges of the
-/// same tenant that take part.
+/// Lets a bridge take part, or not any more. `others` are all the others that do.
 pub(super) fn change_bridge(
     batch: &mut Batch,
     families: &[Family],
-    (wall, others): (&Wall, &[Wall]),
+    wall: &Wall,
+    others: &[Wall],
     there: bool,
 ) {
     let name = interface(&wall.name);
@@ -182,16 +192,13 @@ pub(super) fn change_bridge(
         }
     }
     for net in &wall.nets {
-        let family = Family::of(net.addr());
-        let batch = batch.family(family);
-        batch.put("gateways", octets(net.addr()), there);
-        let first = octets(net.network());
-        let end = following(&octets(net.broadcast()));
-        if there {
-            batch.add_range("subnets", first, end);
-        } else {
-            batch.remove_range("subnets", first, end);
+        let theirs: Vec<IpNet> = others.iter().flat_map(|other| &other.nets).copied().collect();
+        let batch = batch.family(Family::of(net.addr()));
+        // Two tenants' bridges may have one address.
+        if !theirs.iter().any(|other| other.addr() == net.addr()) {
+            batch.put("gateways", octets(net.addr()), there);
         }
+        change_subnets(batch, net.trunc(), &theirs, there);
     }
     let mut reach = |from: &Wall, to: &Wall| {
         for net in &to.nets {
@@ -200,10 +207,41 @@ pub(super) fn change_bridge(
         }
     };
     reach(wall, wall);
-    for other in others {
+    for other in others.iter().filter(|other| other.tenant == wall.tenant) {
         reach(wall, other);
         reach(other, wall);
     }
+}
+
+/// Ranges of the set `subnets` may not overlap: of subnets that do, which
+/// are tenants' that do not share, the widest is in it.
+fn change_subnets(batch: &mut Batch, net: IpNet, theirs: &[IpNet], there: bool) {
+    let theirs: Vec<IpNet> = theirs.iter().map(IpNet::trunc).collect();
+    if theirs.iter().any(|other| other.contains(&net)) {
+        return;
+    }
+    let within: Vec<IpNet> = theirs.into_iter().filter(|other| net.contains(other)).collect();
+    let widest = |one: &&IpNet| !within.iter().any(|it| it != *one && it.contains(*one));
+    let mut within: Vec<IpNet> = within.iter().filter(widest).copied().collect();
+    within.sort();
+    within.dedup();
+    let (mut out, mut into) = (within, vec![net]);
+    if !there {
+        std::mem::swap(&mut out, &mut into);
+    }
+    for net in out {
+        let (first, end) = range_of(net);
+        batch.remove_range("subnets", first, end);
+    }
+    for net in into {
+        let (first, end) = range_of(net);
+        batch.add_range("subnets", first, end);
+    }
+}
+
+/// A subnet's first address, and the one after its last.
+pub(super) fn range_of(net: IpNet) -> (Vec<u8>, Vec<u8>) {
+    (octets(net.network()), following(&octets(net.broadcast())))
 }
 
 /// Forwards nothing between these interfaces, as it was before us.
@@ -224,7 +262,7 @@ pub(super) fn unpublish(batch: &mut Batch, port: &Published) {
     batch.family(Family::of(port.host_ip)).remove(map, key);
 }
 
-fn key_of(port: &Published) -> (&'static str, Vec<u8>) {
+pub(super) fn key_of(port: &Published) -> (&'static str, Vec<u8>) {
     let key = [[port.proto.number(), 0, 0, 0], padded(port.host_port)].concat();
     if port.host_ip.is_unspecified() {
         ("published", key)
@@ -233,7 +271,7 @@ fn key_of(port: &Published) -> (&'static str, Vec<u8>) {
     }
 }
 
-fn octets(address: IpAddr) -> Vec<u8> {
+pub(super) fn octets(address: IpAddr) -> Vec<u8> {
     match address {
         IpAddr::V4(ip) => ip.octets().into(),
         IpAddr::V6(ip) => ip.octets().into(),

@@ -17,6 +17,8 @@ pub(super) struct Addresses {
     taken: BTreeSet<u128>,
     /// Of those, the ones that are never given back.
     reserved: BTreeSet<u128>,
+    /// Own addresses of other tenants' bridges, which are the host's.
+    hosts: BTreeSet<u128>,
 }
 
 impl Addresses {
@@ -34,7 +36,20 @@ impl Addresses {
         let range = range.unwrap_or(subnet);
         let span = number(range.network())..=number(range.broadcast());
         let taken: BTreeSet<u128> = own(subnet).map(number).collect();
-        Self { subnet, range: span, reserved: taken.clone(), taken }
+        Self { subnet, range: span, reserved: taken.clone(), taken, hosts: BTreeSet::new() }
+    }
+
+    /// Leaves these to the host, as long as they are its own; those of the subnet count.
+    pub(super) fn leave(&mut self, hosts: &[IpAddr]) {
+        let within = hosts.iter().filter(|address| self.subnet.contains(*address));
+        self.hosts = within.map(|address| number(*address)).collect();
+    }
+
+    /// Whether a container has it.
+    pub(super) fn is_used(&self, address: IpAddr) -> bool {
+        let number = number(address);
+        let here = self.subnet.contains(&address);
+        here && self.taken.contains(&number) && !self.reserved.contains(&number)
     }
 
     /// Takes the lowest free address, as Docker does, or exactly `wanted`.
@@ -55,7 +70,12 @@ impl Addresses {
             Some(address) if self.subnet.contains(&address) => address,
             Some(address) => return Err(Error::AddressOutside { address }),
         };
-        if self.taken.insert(number(free)) { Ok(free) } else { Err(Error::AddressInUse(free)) }
+        let is_hosts = self.hosts.contains(&number(free));
+        if !is_hosts && self.taken.insert(number(free)) {
+            Ok(free)
+        } else {
+            Err(Error::AddressInUse(free))
+        }
     }
 
     /// Gives an address back. What is reserved never is.
@@ -68,11 +88,17 @@ impl Addresses {
 
     fn lowest_free(&self) -> Option<IpAddr> {
         let mut free = *self.range.start();
-        for taken in self.taken.range(self.range.clone()) {
-            if *taken > free {
+        loop {
+            for taken in self.taken.range(free..).take_while(|taken| self.range.contains(*taken)) {
+                if *taken > free {
+                    break;
+                }
+                free = taken.checked_add(1)?;
+            }
+            if !self.hosts.contains(&free) {
                 break;
             }
-            free = taken.checked_add(1)?;
+            free = free.checked_add(1)?;
         }
         self.range.contains(&free).then(|| address(free, self.subnet.addr().is_ipv4()))
     }

@@ -176,7 +176,7 @@ impl Rtnl {
         Conversation::open(NETLINK_ROUTE).map(Self)
     }
 
-    fn ask(&mut self, messages: Vec<(Message, u16)>) -> io::Result<Vec<Message>> {
+    pub(super) fn ask(&mut self, messages: Vec<(Message, u16)>) -> io::Result<Vec<Message>> {
         self.0.ask(messages, Ack::Each)
     }
 
@@ -215,17 +215,6 @@ impl Rtnl {
         Ok(found.into_iter().filter_map(as_address).collect())
     }
 
-    /// Every route's destination, of every table; not default routes.
-    pub(super) fn destinations(&mut self) -> io::Result<Vec<IpNet>> {
-        let mut found = Vec::new();
-        for family in [AddressFamily::Inet, AddressFamily::Inet6] {
-            let mut all = RouteMessage::default();
-            all.header.address_family = family;
-            found.extend(self.ask(vec![(Message::GetRoute(all), NLM_F_DUMP)])?);
-        }
-        Ok(found.into_iter().filter_map(as_destination).collect())
-    }
-
     /// Makes a bridge, down.
     pub(super) fn add_bridge(&mut self, plan: &BridgePlan<'_>) -> io::Result<u32> {
         // With a MAC of its own, or it would take its lowest port's.
@@ -252,6 +241,26 @@ impl Rtnl {
     pub(super) fn add_addresses(&mut self, index: u32, nets: &[IpNet]) -> io::Result<()> {
         let all = nets.iter().map(|net| (Message::NewAddress(address(index, *net)), CREATE));
         self.ask(all.collect()).map(drop)
+    }
+
+    /// Gives it addresses, but the host no way to their subnets. Each stands
+    /// alone: the kernel would take a subnet's last address for its own, too,
+    /// and that may be somebody else's.
+    pub(super) fn add_bare_addresses(&mut self, index: u32, nets: &[IpNet]) -> io::Result<()> {
+        let bare = |net: &IpNet| {
+            let mut message = address(index, IpNet::from(net.addr()));
+            let mut flags = AddressFlags::Noprefixroute;
+            if net.addr().is_ipv6() {
+                flags |= AddressFlags::Nodad;
+            }
+            let is_other = |it: &AddressAttribute| {
+                !matches!(it, AddressAttribute::Flags(_) | AddressAttribute::Broadcast(_))
+            };
+            message.attributes.retain(is_other);
+            message.attributes.push(AddressAttribute::Flags(flags));
+            (Message::NewAddress(message), CREATE)
+        };
+        self.ask(nets.iter().map(bare).collect()).map(drop)
     }
 
     /// Makes a veth: one end here, up and a port of a bridge; the other, down, in `netns`.
@@ -351,8 +360,8 @@ fn as_address(message: Message) -> Option<(u32, IpNet)> {
     Some((header.index, IpNet::new(ip, header.prefix_len).ok()?))
 }
 
-fn as_destination(message: Message) -> Option<IpNet> {
-    let Message::NewRoute(message) = message else { return None };
+/// None for a default route.
+pub(super) fn as_destination(message: RouteMessage) -> Option<IpNet> {
     let prefix = message.header.destination_prefix_length;
     message.attributes.into_iter().find_map(|attribute| {
         let RouteAttribute::Destination(destination) = attribute else { return None };

@@ -9,13 +9,16 @@
 //! a thread. Names are a room of their own, [`dns`], which knows nothing of the
 //! rest.
 //!
-//! Addresses are unique among all tenants: a packet's source alone says whose
-//! it is (the guard relies on it), and the host has one route to each.
+//! Addresses are unique within a tenant; subnets that nobody chose, among all.
+//! A network whose subnet overlaps another tenant's has a routing table, a mark
+//! and a conntrack zone of its own (`zones.rs`): the host's other tables know
+//! the way to whoever was there first.
 //!
 //! What must stay true:
 //! - A namespace is held by file descriptors only. When the engine and the
 //!   container are gone, so are the namespace and both ends of its veth.
 //! - An address is free again only when the interface that had it is gone.
+//! - No bridge's own address can be a container's, whosever.
 //! - The firewall's tables say what `Owner::attached` says, in one transaction
 //!   each; a request that fails leaves nothing behind.
 //! - A published port is also held by a bound socket, so that nobody else on
@@ -49,8 +52,10 @@ mod netlink;
 mod nft;
 mod owner;
 mod ports;
+mod routes;
 mod types;
 mod ways;
+mod zones;
 
 pub use definition::{AddressPool, BRIDGE_NAME, Definition, Driver};
 pub use error::Error;
@@ -58,6 +63,7 @@ pub use types::{
     AttachRequest, Attachment, BadMac, Connected, Counters, Endpoint, EndpointRequest, Mac,
     Network, NetworkConfig, Proto, PublishRequest, Published,
 };
+pub use zones::Zone;
 
 /// The network that every tenant has without making it.
 pub const DEFAULT: &str = "bridge";

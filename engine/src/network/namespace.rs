@@ -16,7 +16,7 @@ use nix::sched::{CloneFlags, setns, unshare};
 use std::{
     fs::{self, File},
     io,
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     sync::mpsc::{Receiver, Sender},
     thread,
@@ -201,7 +201,7 @@ impl Maker {
     }
 
     /// Forgets UDP flows to these ports of the host.
-    fn forget(&mut self, ports: &[u16]) -> Result<(), Error> {
+    fn forget(&mut self, ports: &[SocketAddr]) -> Result<(), Error> {
         let refused = |error| Error::kernel("forget UDP flows", error);
         let addresses = self.host.addresses().map_err(refused)?;
         let addresses: Vec<IpAddr> = addresses.into_iter().map(|(_, net)| net.addr()).collect();
@@ -256,7 +256,7 @@ pub(super) enum Order {
     /// Take an interface away, then say so.
     Unplug(Unplugged),
     /// Forget UDP flows to these ports of the host.
-    Forget(Vec<u16>),
+    Forget(Vec<SocketAddr>),
 }
 
 /// An interface that is gone (or never will be).

@@ -4,7 +4,7 @@
 //! that far. It only keeps everybody else away, and asks the kernel whether
 //! the port is free at all.
 
-use super::{Error, Proto, PublishRequest, Published};
+use super::{Error, Proto, PublishRequest, Published, zones::Zone};
 use nix::{
     errno::Errno,
     sys::socket::{
@@ -157,6 +157,8 @@ pub(super) struct Target {
     pub(super) ipv6: Option<Ipv6Addr>,
     /// The network's own idea of where to listen when the user has none.
     pub(super) binding: Option<Ipv4Addr>,
+    /// If that network is shadowed, its number: by IPv4, and by IPv6.
+    pub(super) zones: [Option<Zone>; 2],
 }
 
 impl Target {
@@ -166,6 +168,12 @@ impl Target {
             IpAddr::V4(_) => self.ipv4.map(IpAddr::V4),
             IpAddr::V6(_) => self.ipv6.map(IpAddr::V6),
         }
+    }
+
+    /// The number of the network where that is.
+    pub(super) fn zone(self, port: &Published) -> Option<Zone> {
+        let [four, six] = self.zones;
+        if port.host_ip.is_ipv4() { four } else { six }
     }
 
     /// The host's addresses to listen on, each with the container's it leads to.
@@ -264,7 +272,7 @@ mod tests {
     fn a_port_is_published_on_each_version_of_ip_that_the_container_has() {
         let ipv4 = Some(Ipv4Addr::new(10, 0, 0, 2));
         let ipv6 = Some("fd00::2".parse().unwrap());
-        let both = Target { ipv4, ipv6, binding: None };
+        let both = Target { ipv4, ipv6, ..Target::default() };
         let hosts = |target: Target, wanted: Option<&str>| -> Vec<String> {
             let places = target.places(wanted.map(|ip| ip.parse().unwrap())).unwrap();
             places.into_iter().map(|(host, _)| host.to_string()).collect()

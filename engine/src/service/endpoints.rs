@@ -213,6 +213,7 @@ mod tests {
             labels: [].into(),
             config_only: false,
             config_from: String::new(),
+            zone: None,
         };
         Network { definition, bridge: "br0".into(), endpoints: Vec::new() }
     }

@@ -73,6 +73,7 @@ pub(super) fn plan(
         labels: request.labels,
         config_only: request.config_only,
         config_from: request.config_from,
+        zone: None,
     };
     if let Some(from) = from {
         definition.ipv4 = from.ipv4;

@@ -118,10 +118,8 @@ fn tenants_use_the_same_names_of_networks_and_share_no_path() {
             assert!(said.err.contains(&format!("network {reference} not found")), "{said:?}");
         }
     }
-    for subnet in ["10.6.0.0/16", "8.8.8.0/24"] {
-        let said = at(&engine, &socket, &["network", "create", "--subnet", subnet, "more"]);
-        assert_ne!(said.code, 0, "{said:?}");
-    }
+    let said = at(&engine, &socket, &["network", "create", "--subnet", "8.8.8.0/24", "more"]);
+    assert_ne!(said.code, 0, "{said:?}");
     let name = ["-o", "com.docker.network.bridge.name=br0"];
     let said = at(&engine, &socket, &[&["network", "create"], &name[..], &["more"]].concat());
     assert!(said.err.contains("tenant team may not use"), "{said:?}");

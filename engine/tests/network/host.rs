@@ -14,10 +14,10 @@ use std::{
 };
 use tokio_util::task::TaskTracker;
 use tritium_engine::{
-    ids::{ContainerId, TenantName, random},
+    ids::{ContainerId, NetworkId, TenantName, random},
     network::{
-        AttachRequest, Attachment, DEFAULT, EndpointRequest, NetworkConfig, Networks, Proto,
-        PublishRequest,
+        AddressPool, AttachRequest, Attachment, DEFAULT, Definition, Driver, EndpointRequest,
+        Network, NetworkConfig, Networks, Proto, PublishRequest,
     },
 };
 
@@ -261,11 +261,63 @@ pub fn call_udp(ip: Ipv4Addr, port: u16) -> io::Result<Ipv4Addr> {
     String::from_utf8_lossy(&answer[..length]).parse().map_err(io::Error::other)
 }
 
-/// All that a network could leave on this host: interfaces, and rules.
+/// Answers by TCP and UDP, of either version of IP, who it is.
+pub fn serve_as(netns: &OwnedFd, port: u16, name: &'static str) {
+    let any = (Ipv6Addr::UNSPECIFIED, port);
+    let (listener, socket) =
+        inside(netns, || (TcpListener::bind(any).unwrap(), UdpSocket::bind(any).unwrap()));
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            // The caller may have hung up.
+            drop(stream.unwrap().write_all(name.as_bytes()));
+        }
+    });
+    thread::spawn(move || {
+        let mut question = [0; 16];
+        while let Ok((_, peer)) = socket.recv_from(&mut question) {
+            drop(socket.send_to(name.as_bytes(), peer));
+        }
+    });
+}
+
+/// Who is there, by TCP.
+pub fn who_tcp(address: SocketAddr) -> io::Result<String> {
+    call(address)
+}
+
+/// Who is there, by UDP.
+pub fn who_udp(address: SocketAddr) -> io::Result<String> {
+    let any = if address.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+    let socket = UdpSocket::bind(any)?;
+    socket.connect(address)?;
+    socket.set_read_timeout(Some(SILENCE))?;
+    socket.send(b"?")?;
+    let mut answer = [0; 32];
+    let length = socket.recv(&mut answer)?;
+    Ok(String::from_utf8_lossy(&answer[..length]).into_owned())
+}
+
+/// All that a network could leave on this host: interfaces, rules, and what is
+/// routed by other tables than everybody's.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Inventory {
     pub links: Vec<String>,
     pub rules: String,
+    pub routing: String,
+}
+
+fn routing() -> String {
+    let reflects = ["net.ipv4.fwmark_reflect", "net.ipv6.fwmark_reflect"];
+    let mut all: Vec<String> =
+        reflects.iter().map(|name| run(&format!("sysctl -n {name}"))).collect();
+    for version in ["-4", "-6"] {
+        all.push(run(&format!("ip {version} rule")));
+        let routes = run(&format!("ip {version} route show table all"));
+        // Those of shadowed networks are numbered.
+        let numbered = |line: &&str| line.contains(" table 19");
+        all.extend(routes.lines().filter(numbered).map(str::to_owned));
+    }
+    all.join("\n")
 }
 
 pub fn inventory() -> Inventory {
@@ -273,5 +325,61 @@ pub fn inventory() -> Inventory {
     let name = |line: &str| line.split(": ").nth(1).unwrap().split('@').next().unwrap().to_owned();
     let mut links: Vec<String> = links.lines().map(name).collect();
     links.sort();
-    Inventory { links, rules: run("nft list ruleset") }
+    Inventory { links, rules: run("nft list ruleset"), routing: routing() }
+}
+
+pub fn none() -> AttachRequest {
+    AttachRequest { endpoints: Vec::new(), ..bridged(&[]) }
+}
+
+pub async fn default_of(networks: &Networks, tenant: &TenantName) -> Network {
+    networks.list(tenant).await.unwrap().swap_remove(0)
+}
+
+pub fn gateway_of(network: &Network) -> Ipv4Addr {
+    let gateway = network.definition.pools[0].gateway.unwrap();
+    gateway.to_string().parse().unwrap()
+}
+
+pub fn of(tenant: &str, ports: &[PublishRequest]) -> AttachRequest {
+    AttachRequest { tenant: tenant.parse().unwrap(), ..bridged(ports) }
+}
+
+pub fn network(name: &str, tenant: &str, subnets: &[&str]) -> Definition {
+    let pools = subnets.iter().map(|subnet| AddressPool {
+        subnet: subnet.parse().unwrap(),
+        chosen: true,
+        ..AddressPool::default()
+    });
+    let pools: Vec<AddressPool> = pools.collect();
+    Definition {
+        id: NetworkId::of(random()),
+        tenant: tenant.parse().unwrap(),
+        name: name.into(),
+        created: 0,
+        driver: Driver::Bridge,
+        ipv4: pools.is_empty() || pools.iter().any(|pool| pool.subnet.addr().is_ipv4()),
+        ipv6: pools.iter().any(|pool| pool.subnet.addr().is_ipv6()),
+        internal: false,
+        attachable: false,
+        pools,
+        ipam_options: None,
+        options: [].into(),
+        labels: [].into(),
+        config_only: false,
+        config_from: String::new(),
+        zone: None,
+    }
+}
+
+pub fn with_option(network: Definition, key: &str, value: &str) -> Definition {
+    Definition { options: [(key.to_owned(), value.to_owned())].into(), ..network }
+}
+
+pub fn on_all(networks: &[&str], ports: &[PublishRequest]) -> AttachRequest {
+    AttachRequest { endpoints: networks.iter().map(|name| on(name)).collect(), ..bridged(ports) }
+}
+
+pub fn address6(attachment: &Attachment) -> Ipv6Addr {
+    attachment.endpoints[0].address6.unwrap()
 }

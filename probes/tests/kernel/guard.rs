@@ -6,7 +6,9 @@ use std::{
     process::{Child, Stdio},
 };
 
-use tritium_probes::{Admission, Device, DeviceKind, DevicePolicy, Probes, Rule, Running};
+use tritium_probes::{
+    Admission, Device, DeviceKind, DevicePolicy, Interface, Probes, Rule, Running,
+};
 
 use crate::house::{Container, House, admission, outside};
 
@@ -75,6 +77,46 @@ fn another_tenants_address_can_be_neither_connected_to_nor_sent_to() {
     probes.guard().release_address(address).unwrap();
     assert_eq!(mine.act(&["connect", &tcp]), "ok", "nobody's any more");
     assert_eq!(denied(&probes, "theirs", Rule::Connect), 0);
+}
+
+#[test]
+fn an_address_of_several_tenants_is_each_ones_own_and_foreign_to_others() {
+    let house = House::new();
+    let probes = house.start();
+    let address: IpAddr = "127.77.0.5".parse().unwrap();
+    let listener = TcpListener::bind((address, 0)).unwrap();
+    let tcp = listener.local_addr().unwrap().to_string();
+    let people = ["a", "b", "c", "d"].map(|tenant| {
+        let container = house.container(tenant);
+        probes.guard().admit(container.id, &admission(tenant, tenant)).unwrap();
+        container
+    });
+    let reached = || [0, 1, 2, 3].map(|nth: usize| people[nth].act(&["connect", &tcp]) == "ok");
+    let bind = |nth: usize, addresses: Vec<IpAddr>| {
+        let interface = Interface { host_name: "lo".into(), mac: [0; 6], addresses };
+        probes.guard().bind(people[nth].id, &interface).unwrap();
+    };
+    (0..3).for_each(|nth| bind(nth, vec![address]));
+    assert_eq!(reached(), [true, true, true, false]);
+    // Another engine finds all of them.
+    let running = (0..4).map(|nth| Running {
+        cgroup: people[nth].id,
+        admission: admission(["a", "b", "c", "d"][nth], "x"),
+        interfaces: Vec::new(),
+        traced: false,
+    });
+    let next = Probes::start(&house.with_running(running.collect())).unwrap();
+    assert_eq!(reached(), [true, true, true, false]);
+    // Whoever had it first goes, and the others go on.
+    next.guard().dismiss(people[0].id).unwrap();
+    next.guard().admit(people[0].id, &admission("a", "a")).unwrap();
+    assert_eq!(reached(), [false, true, true, false]);
+    next.guard().dismiss(people[2].id).unwrap();
+    next.guard().admit(people[2].id, &admission("c", "c")).unwrap();
+    assert_eq!(reached(), [false, true, false, false]);
+    next.guard().dismiss(people[1].id).unwrap();
+    next.guard().admit(people[1].id, &admission("b", "b")).unwrap();
+    assert_eq!(reached(), [true; 4], "nobody's any more");
 }
 
 #[test]

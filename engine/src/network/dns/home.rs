@@ -106,7 +106,8 @@ fn redirect(udp: u16, tcp: u16) -> io::Result<()> {
     if again {
         // Or datagrams of an open socket would go to the port before this one
         // for as long as it asks.
-        Conntrack::open()?.forget(&[DNS_PORT], &[ADDRESS_INSIDE.into()])?;
+        Conntrack::open()?
+            .forget(&[(ADDRESS_INSIDE, DNS_PORT).into()], &[ADDRESS_INSIDE.into()])?;
     }
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! The owner's daily work: attach, detach, and namespaces kept ready for it.
 
-use super::{Attached, Batch, Held, Owner, Prepared, Reply, Target, connect::routes, firewall};
+use super::{Attached, Batch, Held, Owner, Prepared, Reply, Target, connect::routes, unpublish};
 use crate::{
     config::REFILL_AFTER,
     error::chain,
@@ -151,7 +151,7 @@ impl Owner {
     pub(super) fn detach(&mut self, container: ContainerId) -> Result<(), Error> {
         let Some(attached) = self.attached.remove(&container) else { return Ok(()) };
         let mut batch = Batch::new(&self.config.bridge);
-        attached.held.ports.iter().for_each(|port| firewall::unpublish(&mut batch, port));
+        unpublish(&mut batch, &self.config.bridge, &attached.held, attached.target);
         if let Err(error) = self.change(batch) {
             self.attached.insert(container, attached);
             return Err(error);

@@ -2,7 +2,7 @@
 
 use super::{
     Attached, Batch, ConnectRequest, DisconnectRequest, Held, Owner, Reply, Target, answer,
-    firewall, publish,
+    publish, unpublish,
 };
 use crate::{
     error::chain,
@@ -17,7 +17,7 @@ use crate::{
 use ipnet::IpNet;
 use std::{
     io,
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
     os::fd::{AsFd, BorrowedFd},
 };
 use tracing::warn;
@@ -126,9 +126,13 @@ impl Owner {
     pub(super) fn target(&self, endpoints: &[Endpoint]) -> Target {
         let [four, six] = ways_out(endpoints).map(|way| way.map(|way| &endpoints[way.endpoint]));
         let bridge = four.and_then(|endpoint| self.bridges.get(&endpoint.network_id));
+        let zone = |place: Option<&Endpoint>| {
+            self.bridges.get(&place?.network_id).and_then(|bridge| bridge.definition.zone)
+        };
         Target {
             ipv4: four.and_then(|endpoint| endpoint.address),
             ipv6: six.and_then(|endpoint| endpoint.address6),
+            zones: [zone(four), zone(six)],
             binding: bridge.and_then(|bridge| bridge.settings.binding),
         }
     }
@@ -257,8 +261,8 @@ impl Owner {
         let held = self.ports.hold(&attached.wanted, target, &taken, &attached.held)?;
         let mut batch = Batch::new(&self.config.bridge);
         if held.ports != attached.held.ports || target != attached.target {
-            attached.held.ports.iter().for_each(|port| firewall::unpublish(&mut batch, port));
-            publish(&mut batch, &held, target);
+            unpublish(&mut batch, &self.config.bridge, &attached.held, attached.target);
+            publish(&mut batch, &self.config.bridge, &held, target);
         }
         let ports = held.ports.clone();
         let old = (
@@ -282,7 +286,8 @@ impl Owner {
     /// Has the kernel look up anew where datagrams to these ports go.
     pub(super) fn forget_flows(&self, ports: &[Published]) {
         let udp = ports.iter().filter(|port| port.proto == Proto::Udp);
-        let udp: Vec<u16> = udp.map(|port| port.host_port).collect();
+        let udp: Vec<SocketAddr> =
+            udp.map(|port| SocketAddr::new(port.host_ip, port.host_port)).collect();
         if !udp.is_empty() {
             self.unplugging.order(Order::Forget(udp));
         }

@@ -17,6 +17,7 @@ use super::{
     namespace::{Maker, Prepared, Unplugged, set_sysctl, sysctl},
     nft::{Batch, Family, Nft, interface},
     ports::{Held, Ports, Target, hold_again},
+    zones,
 };
 use crate::ids::{ContainerId, NetworkId, TenantName};
 use std::{
@@ -35,6 +36,7 @@ mod attach;
 mod connect;
 mod host;
 mod networks;
+mod shadow;
 mod worker;
 
 use worker::Worker;
@@ -305,18 +307,18 @@ impl Owner {
                 firewall::add_before(&mut batch, *family, name.clone());
             }
         }
-        let mut walls: BTreeMap<&TenantName, Vec<firewall::Wall>> = BTreeMap::new();
-        for bridge in self.bridges.values() {
-            let (wall, others) =
-                (bridge.wall(), walls.entry(&bridge.definition.tenant).or_default());
-            firewall::change_bridge(&mut batch, &self.host.families, (&wall, others), true);
-            others.push(wall);
+        let mut walls: Vec<firewall::Wall> = Vec::new();
+        for wall in self.bridges.values().map(Bridge::wall) {
+            firewall::change_bridge(&mut batch, &self.host.families, &wall, &walls, true);
+            walls.push(wall);
         }
+        self.build_zones(&mut batch)?;
         for attached in self.attached.values() {
-            publish(&mut batch, &attached.held, attached.target);
+            publish_plainly(&mut batch, &attached.held, attached.target);
         }
         let doing = || format!("build the firewall's tables {}", self.config.bridge);
         self.nft.commit(batch).map_err(|error| Error::kernel(doing(), error))?;
+        self.reflect()?;
         // Only now, so that the host never forwards what the tables refuse.
         let set = set_sysctl(host::FORWARDING, "1");
         set.map_err(|error| Error::kernel("set ip_forward", error))?;
@@ -369,8 +371,12 @@ impl Owner {
             for port in links.iter().filter(|link| link.master == Some(bridge.index)) {
                 self.rtnl.delete(&port.name).map_err(refused("remove a port of a bridge"))?;
             }
+            if let Some(zone) = bridge.definition.zone {
+                self.rtnl.unlead(zone).map_err(refused("remove a routing rule"))?;
+            }
             self.rtnl.delete(&bridge.name).map_err(refused("remove a bridge"))?;
         }
+        self.host.reflect(false).map_err(refused("set fwmark_reflect"))?;
         // Forwarding goes as it came, unless others have come to need it.
         let links = self.rtnl.links().map_err(refused("list interfaces"))?;
         if self.built && !links.iter().any(|link| link.is_bridge) {
@@ -378,15 +384,43 @@ impl Owner {
         }
         let mut batch = Batch::new(&self.config.bridge);
         self.host.families.iter().for_each(|family| batch.family(*family).no_table());
+        batch.in_table(zones::table(&self.config.bridge), |batch| {
+            self.host.families.iter().for_each(|family| batch.family(*family).no_table());
+        });
         self.nft.commit(batch).map_err(refused("remove the firewall's tables"))
     }
 }
 
 /// Leads ports to where they are to lead.
-fn publish(batch: &mut Batch, held: &Held, target: Target) {
+fn publish(batch: &mut Batch, table: &str, held: &Held, target: Target) {
+    publish_plainly(batch, held, target);
+    publish_zones(batch, table, held, target);
+}
+
+/// What of it stands in the firewall's tables.
+fn publish_plainly(batch: &mut Batch, held: &Held, target: Target) {
     for port in &held.ports {
         if let Some(address) = target.of(port) {
             firewall::publish(batch, port, address);
+        }
+    }
+}
+
+/// What of it stands in the tables for shadowed networks.
+fn publish_zones(batch: &mut Batch, table: &str, held: &Held, target: Target) {
+    for port in &held.ports {
+        if let Some(zone) = target.zone(port) {
+            zones::publish(batch, table, port, zone);
+        }
+    }
+}
+
+/// Takes that back.
+fn unpublish(batch: &mut Batch, table: &str, held: &Held, target: Target) {
+    for port in &held.ports {
+        firewall::unpublish(batch, port);
+        if target.zone(port).is_some() {
+            zones::unpublish(batch, table, port);
         }
     }
 }

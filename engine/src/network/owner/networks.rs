@@ -37,52 +37,61 @@ impl Owner {
     /// All subnets that are somebody's: the host's and ours.
     fn used(&mut self) -> Result<Vec<IpNet>, Error> {
         let refused = |error| Error::kernel("look at the host's routes", error);
-        let mut used = self.rtnl.destinations().map_err(refused)?;
+        let routes = self.rtnl.routes().map_err(refused)?;
+        let mut used: Vec<IpNet> = routes.into_iter().filter_map(|route| route.to).collect();
         used.extend(self.rtnl.addresses().map_err(refused)?.into_iter().map(|(_, net)| net));
         used.extend(self.subnets());
         Ok(used)
     }
 
     fn subnets(&self) -> Vec<IpNet> {
-        let pools = self.bridges.values().flat_map(|bridge| bridge.definition.used_pools());
-        pools.map(|pool| pool.subnet).collect()
-    }
-
-    /// A tenant's bridges as the firewall sees them.
-    fn walls(&self, tenant: &TenantName) -> Vec<firewall::Wall> {
-        let own = self.bridges.values().filter(|bridge| bridge.definition.tenant == *tenant);
-        own.map(Bridge::wall).collect()
+        self.bridges.values().flat_map(Bridge::subnets).collect()
     }
 
     /// Makes a network's bridge, and lets the firewall know it.
-    fn make(&mut self, definition: Definition) -> Result<(), Error> {
-        let (id, ipv6) = (definition.id, definition.ipv6);
-        let others = self.walls(&definition.tenant);
+    fn make(&mut self, mut definition: Definition) -> Result<(), Error> {
+        self.shadow(&mut definition)?;
+        let (id, ipv6, zone) = (definition.id, definition.ipv6, definition.zone);
         let made = self.names.make(&mut self.rtnl, definition)?;
         let (name, wall) = (made.name.clone(), made.wall());
         self.bridges.insert(id, made);
-        let mut batch = Batch::new(&self.config.bridge);
-        firewall::change_bridge(&mut batch, &self.host.families, (&wall, &others), true);
         // First, so that the firewall's change is the last, and undone by itself.
         let forwarded = if ipv6 && self.built { self.forward_ipv6() } else { Ok(()) };
-        forwarded.and_then(|()| self.change(batch)).inspect_err(|_| {
+        forwarded.and_then(|()| self.let_in(&wall)).inspect_err(|_| {
             self.bridges.remove(&id);
-            if let Err(error) = self.rtnl.delete(&name) {
+            let ruled = zone.map_or(Ok(()), |zone| self.rtnl.unlead(zone));
+            if let Err(error) = ruled.and_then(|()| self.rtnl.delete(&name)) {
                 warn!(%name, error = %chain(&error), "a bridge that nobody needs stays");
             }
-        })
+        })?;
+        self.leave_gateways();
+        Ok(())
+    }
+
+    /// Has the firewall know a new bridge.
+    fn let_in(&mut self, wall: &firewall::Wall) -> Result<(), Error> {
+        let others = self.walls_without(&wall.name);
+        let mut batch = Batch::new(&self.config.bridge);
+        firewall::change_bridge(&mut batch, &self.host.families, wall, &others, true);
+        self.change_zones(&mut batch, None)?;
+        self.change(batch)?;
+        if self.built { self.reflect() } else { Ok(()) }
     }
 
     /// Takes over the networks on record, and removes those that are not.
     pub(super) fn readopt_networks(&mut self, networks: Vec<Definition>) -> Result<(), Error> {
-        for definition in networks {
+        let refused = |error| Error::kernel("look at the host's routes", error);
+        let routes = self.rtnl.routes().map_err(refused)?;
+        for mut definition in networks {
             let (id, name) = (definition.id, definition.name.clone());
             if definition.config_only {
                 self.configurations.insert(id, definition);
                 continue;
             }
             let taken = match self.found.remove(&id) {
-                Some(link) => bridge(definition, link.name, link.index)
+                Some(link) => self
+                    .lead_again(&mut definition, &link, Self::live_zone(&routes, &link))
+                    .and_then(|()| bridge(definition, link.name, link.index))
                     .map(|bridge| drop(self.bridges.insert(id, bridge))),
                 None => self.make(definition),
             };
@@ -93,9 +102,13 @@ impl Owner {
         }
         for link in std::mem::take(&mut self.found).into_values() {
             let doing = || format!("remove the bridge {}", link.name);
-            self.rtnl.delete(&link.name).map_err(|error| Error::kernel(doing(), error))?;
+            let ruled = Self::live_zone(&routes, &link);
+            let ruled = ruled.map_or(Ok(()), |zone| self.rtnl.unlead(zone));
+            let gone = ruled.and_then(|()| self.rtnl.delete(&link.name));
+            gone.map_err(|error| Error::kernel(doing(), error))?;
         }
-        Ok(())
+        self.leave_gateways();
+        self.sweep_rules()
     }
 
     pub(super) fn create_for(&mut self, definition: Definition, reply: Reply<Definition>) {
@@ -128,8 +141,9 @@ impl Owner {
         for pool in &mut definition.pools {
             reserve(pool)?;
         }
+        self.check_gateways(&definition)?;
         self.make(definition.clone())?;
-        Ok(definition)
+        Ok(self.bridges.get(&definition.id).map_or(definition, |made| made.definition.clone()))
     }
 
     fn definitions(&self) -> impl Iterator<Item = &Definition> {
@@ -139,8 +153,12 @@ impl Owner {
 
     /// Checks the subnets that the user chose, and chooses the others.
     fn choose_subnets(&mut self, definition: &mut Definition) -> Result<(), Error> {
+        let own = self.bridges.values().filter(|it| it.definition.tenant == definition.tenant);
+        let mut used: Vec<IpNet> = own.flat_map(Bridge::subnets).collect();
         // Another tenant's must not draw away what is the host's to send.
-        let used = if definition.tenant.is_operator() { self.subnets() } else { self.used()? };
+        if !definition.tenant.is_operator() {
+            used.extend(self.of_the_host()?);
+        }
         for pool in definition.used_pools() {
             if used.iter().any(|other| overlap(other, &pool.subnet)) {
                 return Err(Error::PoolOverlaps);
@@ -202,15 +220,29 @@ impl Owner {
         }
         self.configurations.remove(&network);
         let Some(bridge) = self.bridges.remove(&network) else { return Ok(()) };
-        let (wall, others) = (bridge.wall(), self.walls(&bridge.definition.tenant));
-        let mut batch = Batch::new(&self.config.bridge);
-        firewall::change_bridge(&mut batch, &self.host.families, (&wall, &others), false);
-        let changed = self.change(batch);
+        self.leave_gateways();
+        let changed = self.keep_out(&bridge);
         let name = &bridge.name;
+        if let Some(zone) = bridge.definition.zone {
+            let doing = || format!("remove the rules for {name}");
+            self.rtnl.unlead(zone).map_err(|error| Error::kernel(doing(), error))?;
+        }
         // Whatever the firewall says: without its interface nothing passes.
         let gone = self.rtnl.delete(name);
         gone.map_err(|error| Error::kernel(format!("remove the bridge {name}"), error))?;
         changed
+    }
+
+    /// Has the firewall forget a bridge that nobody is on.
+    fn keep_out(&mut self, bridge: &Bridge) -> Result<(), Error> {
+        let (wall, others) = (bridge.wall(), self.walls_without(&bridge.name));
+        let mut batch = Batch::new(&self.config.bridge);
+        firewall::change_bridge(&mut batch, &self.host.families, &wall, &others, false);
+        self.change_zones(&mut batch, bridge.definition.zone)?;
+        if self.built {
+            self.reflect()?;
+        }
+        self.change(batch)
     }
 
     /// A tenant's networks: first those that nobody made, in Docker's order.

@@ -1,25 +1,27 @@
 //! nf_tables in its own words: sets, chains, rules, and one batch of changes.
 //!
-//! Written over `netlink-packet-netfilter`, which knows the messages; what it
-//! lacks of the expressions (`nat`, `masq`, `ct`, `fib`) is spelled out here by
-//! number, out of include/uapi/linux/netfilter/nf_tables.h. Nothing here knows
-//! what the firewall is for: that is `firewall.rs`.
+//! Written over `netlink-packet-netfilter`, which knows the messages; rules are
+//! made of `expressions.rs`. Nothing here knows what the firewall is for: that
+//! is `firewall.rs` and `zones.rs`.
 
 use super::netlink::{Ack, Conversation};
-use netlink_packet_core::{DefaultNla, NLM_F_APPEND, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL};
+use netlink_packet_core::{NLM_F_APPEND, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL};
 use netlink_packet_netfilter::{
     NetfilterHeader, NetfilterMessage, NetfilterMessageInner, NetfilterProtoFamily,
     nftables::{
-        Bitwise, ChainAttribute, ChainMessage, Cmp, DataAttribute, Expressions, Hook, HookNumber,
-        Immediate, InetHookNumber, ListAttribute, Lookup, Meta, MetaKey,
-        NfTablesMessage as Message, Operator, Payload, Register, RuleAttribute, RuleMessage,
-        SetAttribute, SetElementAttribute, SetElementFlags, SetElementList, SetElementMessage,
-        SetFlags, SetMessage, TableAttribute, TableMessage, Verdict, VerdictAttribute,
+        ChainAttribute, ChainMessage, DataAttribute, Expressions, Hook, HookNumber, InetHookNumber,
+        ListAttribute, NfTablesMessage as Message, RuleAttribute, RuleMessage, SetAttribute,
+        SetElementAttribute, SetElementFlags, SetElementList, SetElementMessage, SetFlags,
+        SetMessage, TableAttribute, TableMessage, Verdict, VerdictAttribute,
     },
     none::ControlMessage,
 };
 use netlink_sys::protocols::NETLINK_NETFILTER;
 use std::{io, net::IpAddr};
+
+mod expressions;
+
+pub(super) use expressions::*;
 
 /// `NFNL_SUBSYS_NFTABLES`: whom a batch is for.
 const SUBSYSTEM: u16 = 10;
@@ -39,6 +41,12 @@ const IPV6_ADDRESS: Field = Field { datatype: 8, length: 16 };
 pub(super) const PROTOCOL: Field = Field { datatype: 12, length: 4 };
 pub(super) const PORT: Field = Field { datatype: 13, length: 4 };
 pub(super) const INTERFACE: Field = Field { datatype: 41, length: 16 };
+pub(super) const MARK: Field = Field { datatype: 19, length: 4 };
+/// An integer; of two bytes, but a register's word is four.
+pub(super) const CT_ZONE: Field = Field { datatype: 4, length: 4 };
+
+/// The datatype of a map whose values are verdicts (`NFT_DATA_VERDICT`).
+const VERDICT: u32 = 0xffff_ff00;
 
 /// A version of IP; each has a table of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,7 +73,7 @@ impl Family {
     }
 
     /// The length of an address, in bytes.
-    fn length(self) -> u32 {
+    pub(super) fn length(self) -> u32 {
         self.address().length
     }
 
@@ -77,7 +85,7 @@ impl Family {
     }
 
     /// `NFPROTO_IPV4`, `NFPROTO_IPV6`.
-    fn number(self) -> u32 {
+    pub(super) fn number(self) -> u32 {
         match self {
             Self::V4 => 2,
             Self::V6 => 10,
@@ -122,6 +130,13 @@ impl Batch {
         Self { table: table.into(), family: Family::V4, sets: 0, changes: Vec::new() }
     }
 
+    /// What `changes` adds is for the tables of another name.
+    pub(super) fn in_table(&mut self, name: String, changes: impl FnOnce(&mut Self)) {
+        let own = std::mem::replace(&mut self.table, name);
+        changes(self);
+        self.table = own;
+    }
+
     /// What follows is for this family's table.
     pub(super) fn family(&mut self, family: Family) -> &mut Self {
         self.family = family;
@@ -164,6 +179,12 @@ impl Batch {
         self.new_set(name, &[key], None, SetFlags::Interval);
     }
 
+    /// A map from keys to chains that are jumped to.
+    pub(super) fn jumps(&mut self, name: &str, key: &[Field]) {
+        let verdict = Field { datatype: VERDICT, length: 0 };
+        self.new_set(name, key, Some(&[verdict]), SetFlags::empty());
+    }
+
     /// A set of keys, or with a `value` a map.
     pub(super) fn set(&mut self, name: &str, key: &[Field], value: Option<&[Field]>) {
         self.new_set(name, key, value, SetFlags::empty());
@@ -181,10 +202,19 @@ impl Batch {
         if let Some(value) = value {
             flags |= SetFlags::Map;
             attributes.push(SetAttribute::DataType(datatype(value)));
-            attributes.push(SetAttribute::DataLen(length(value)));
+            if length(value) > 0 {
+                attributes.push(SetAttribute::DataLen(length(value)));
+            }
         }
         attributes.push(SetAttribute::Flags(flags));
         self.change(Message::NewSet(SetMessage { attributes }), CREATE);
+    }
+
+    /// A chain that others jump to.
+    pub(super) fn inner_chain(&mut self, name: &str) {
+        let attributes =
+            vec![ChainAttribute::Table(self.table.clone()), ChainAttribute::Name(name.into())];
+        self.change(Message::NewChain(ChainMessage { attributes }), CREATE);
     }
 
     pub(super) fn chain(&mut self, name: &str, base: Base) {
@@ -218,6 +248,18 @@ impl Batch {
         let mut element = vec![SetElementAttribute::Key(DataAttribute::Value(key))];
         element.extend(value.map(|value| SetElementAttribute::Data(DataAttribute::Value(value))));
         let message = self.elements(set, vec![ListAttribute::Element(element)]);
+        self.change(Message::NewSetElement(message), CREATE);
+    }
+
+    /// An element of a map to chains.
+    pub(super) fn add_jump(&mut self, map: &str, key: Vec<u8>, chain: &str) {
+        let verdict =
+            vec![VerdictAttribute::Code(Verdict::Jump), VerdictAttribute::Chain(chain.to_owned())];
+        let element = vec![
+            SetElementAttribute::Key(DataAttribute::Value(key)),
+            SetElementAttribute::Data(DataAttribute::Verdict(verdict)),
+        ];
+        let message = self.elements(map, vec![ListAttribute::Element(element)]);
         self.change(Message::NewSetElement(message), CREATE);
     }
 
@@ -333,157 +375,4 @@ fn of(family: Family, message: Message) -> NetfilterMessage {
 
 fn control(message: ControlMessage) -> NetfilterMessage {
     NetfilterMessage::new(NetfilterHeader::new(NetfilterProtoFamily::Unspec, 0, SUBSYSTEM), message)
-}
-
-/// `NF_DROP` and `NF_ACCEPT` of linux/netfilter.h.
-const DROP: u32 = 0;
-const ACCEPT: u32 = 1;
-
-/// The nth word of 4 bytes of the register file.
-fn word(nth: u32) -> Register {
-    Register::from(8 + nth)
-}
-
-fn attribute(kind: u16, value: u32) -> DefaultNla {
-    DefaultNla::new(kind, value.to_be_bytes().to_vec())
-}
-
-fn other(expression_type: &str, attributes: Vec<DefaultNla>) -> Expressions {
-    Expressions::Other { expression_type: expression_type.into(), attributes }
-}
-
-/// Loads a property of the packet into words from the nth on.
-pub(super) fn meta(key: MetaKey, nth: u32) -> Expressions {
-    Expressions::Meta(vec![Meta::Key(key), Meta::DestinationRegister(word(nth))])
-}
-
-/// Which of a packet's two addresses.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum End {
-    Source,
-    Destination,
-}
-
-/// Loads an address, which fills as many words as [`Family::words`] says.
-pub(super) fn ip_address(family: Family, end: End, nth: u32) -> Expressions {
-    let offset = match (family, end) {
-        (Family::V4, End::Source) => 12,
-        (Family::V4, End::Destination) => 16,
-        (Family::V6, End::Source) => 8,
-        (Family::V6, End::Destination) => 24,
-    };
-    payload(1, offset, family.length(), nth)
-}
-
-/// Loads the destination port.
-pub(super) fn port(nth: u32) -> Expressions {
-    payload(2, 2, 2, nth)
-}
-
-fn payload(base: u32, offset: u32, length: u32, nth: u32) -> Expressions {
-    Expressions::Payload(vec![
-        Payload::DestinationRegister(word(nth)),
-        Payload::Base(base),
-        Payload::Offset(offset),
-        Payload::Len(length),
-    ])
-}
-
-/// Goes on only if the words from the first on are (not) in the set.
-pub(super) fn is_in(set: &str, inside: bool) -> Expressions {
-    Expressions::Lookup(vec![
-        Lookup::Set(set.into()),
-        Lookup::SourceRegister(word(0)),
-        Lookup::Flags(u32::from(!inside)),
-    ])
-}
-
-/// Goes on only if the words from the first on are in the map; loads its value.
-pub(super) fn value_of(map: &str, nth: u32) -> Expressions {
-    Expressions::Lookup(vec![
-        Lookup::Set(map.into()),
-        Lookup::SourceRegister(word(0)),
-        Lookup::DestinationRegister(word(nth)),
-    ])
-}
-
-/// Loads into the first word whether the destination is this host
-/// (`fib daddr type`), and goes on only if so (`RTN_LOCAL` = 2).
-pub(super) fn to_this_host() -> [Expressions; 2] {
-    let fib = other("fib", vec![attribute(1, word(0).into()), attribute(2, 3), attribute(3, 2)]);
-    [fib, compare(Operator::Equal, 2_u32.to_ne_bytes())]
-}
-
-/// Goes on only if the connection is established or related to one that is.
-pub(super) fn is_established() -> [Expressions; 3] {
-    ct_has(0, 2 | 4)
-}
-
-/// Goes on only if the connection's destination was translated (`IPS_DST_NAT`).
-pub(super) fn was_dnated() -> [Expressions; 3] {
-    ct_has(2, 1 << 5)
-}
-
-fn ct_has(key: u32, bits: u32) -> [Expressions; 3] {
-    let ct = other("ct", vec![attribute(1, word(0).into()), attribute(2, key)]);
-    [ct, masked(bits.to_ne_bytes()), compare(Operator::NotEqual, [0; 4])]
-}
-
-/// Goes on only if the address is of 127.0.0.0/8, or is ::1.
-pub(super) fn is_loopback(family: Family, end: End) -> Vec<Expressions> {
-    let address = ip_address(family, end, 0);
-    match family {
-        Family::V4 => {
-            vec![address, masked([255, 0, 0, 0]), compare(Operator::Equal, [127, 0, 0, 0])]
-        }
-        Family::V6 => {
-            vec![address, compare(Operator::Equal, std::net::Ipv6Addr::LOCALHOST.octets())]
-        }
-    }
-}
-
-fn masked(mask: [u8; 4]) -> Expressions {
-    Expressions::Bitwise(vec![
-        Bitwise::SourceRegister(word(0)),
-        Bitwise::DestinationRegister(word(0)),
-        Bitwise::Length(4),
-        Bitwise::Mask(DataAttribute::Value(mask.to_vec())),
-        Bitwise::Xor(DataAttribute::Value(vec![0; 4])),
-    ])
-}
-
-fn compare<const N: usize>(operator: Operator, with: [u8; N]) -> Expressions {
-    Expressions::Cmp(vec![
-        Cmp::SourceRegister(word(0)),
-        Cmp::Op(operator),
-        Cmp::Data(DataAttribute::Value(with.to_vec())),
-    ])
-}
-
-/// To the address in the nth word (and its next) and the port after that.
-pub(super) fn dnat(family: Family, nth: u32) -> Expressions {
-    let (address, port) = (word(nth).into(), word(nth + family.words()).into());
-    let (to_destination, family) = (attribute(1, 1), attribute(2, family.number()));
-    other("nat", vec![to_destination, family, attribute(3, address), attribute(5, port)])
-}
-
-/// From the address of the interface it leaves by.
-pub(super) fn masquerade() -> Expressions {
-    other("masq", Vec::new())
-}
-
-pub(super) fn accept() -> Expressions {
-    verdict(ACCEPT)
-}
-
-pub(super) fn drop_it() -> Expressions {
-    verdict(DROP)
-}
-
-fn verdict(code: u32) -> Expressions {
-    let code = VerdictAttribute::Code(Verdict::Other(code));
-    Expressions::Immediate(vec![
-        Immediate::DestinationRegister(Register::Verdict),
-        Immediate::Data(DataAttribute::Verdict(vec![code])),
-    ])
 }
