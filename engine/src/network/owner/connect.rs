@@ -106,6 +106,7 @@ impl Owner {
             network_id: network,
             network: bridge.definition.name.clone(),
             internal: bridge.definition.internal,
+            isolated: !bridge.settings.icc,
             endpoint_id: NetworkId::of(random()),
             address: None,
             prefix: 0,

@@ -8,8 +8,8 @@
 //! start and end, `connect.rs` those that run; `worker.rs` is for what takes long.
 
 use super::{
-    AttachRequest, Attachment, Connected, Counters, Definition, Endpoint, EndpointRequest, Error,
-    Network, NetworkConfig, PublishRequest, Published, Running,
+    AttachRequest, Attachment, Connected, Definition, Endpoint, EndpointRequest, Error, Network,
+    NetworkConfig, PublishRequest, Published, Running,
     bridge::{Bridge, Names, Pool},
     firewall,
     ipam::SMALLEST,
@@ -55,7 +55,6 @@ pub(super) enum Command {
     Detach { container: ContainerId, reply: Reply<()> },
     Connect { request: ConnectRequest, reply: Reply<Connected> },
     Disconnect { request: DisconnectRequest, reply: Reply<Vec<Published>> },
-    Stats { container: ContainerId, reply: Reply<Vec<(String, Counters)>> },
     RemoveAll { reply: Reply<()> },
     Made { place: Option<NetworkId>, made: Result<Prepared, Error> },
     Gone { what: Unplugged, gone: Result<(), Error> },
@@ -240,7 +239,6 @@ impl Owner {
                 Command::Detach { container, reply } => answer(reply, self.detach(container)),
                 Command::Connect { request, reply } => self.connect_for(request, reply),
                 Command::Disconnect { request, reply } => self.disconnect_for(&request, reply),
-                Command::Stats { container, reply } => answer(reply, self.stats(container)),
                 Command::Made { place, made } => self.made(place, made),
                 Command::Gone { what, gone } => self.gone(what, gone),
                 Command::RemoveAll { reply } => return answer(reply, self.remove_all(commands)),
@@ -344,18 +342,6 @@ impl Owner {
                 Error::kernel(format!("change the firewall's tables {}", self.config.bridge), error)
             }),
         }
-    }
-
-    fn stats(&mut self, container: ContainerId) -> Result<Vec<(String, Counters)>, Error> {
-        let Some(attached) = self.attached.get(&container) else { return Ok(Vec::new()) };
-        let mut all = Vec::new();
-        for endpoint in &attached.endpoints {
-            let name = &endpoint.host_interface;
-            let found = self.rtnl.find(name);
-            let found = found.map_err(|e| Error::kernel(format!("read counters of {name}"), e))?;
-            all.extend(found.map(|link| (endpoint.interface.clone(), link.counters)));
-        }
-        Ok(all)
     }
 
     fn remove_all(mut self, commands: Receiver<Command>) -> Result<(), Error> {
