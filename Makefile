@@ -30,8 +30,8 @@ sdk: ## Docker's SDKs, unchanged, against Tritium
 fuzz: ## the API, fuzzed from Docker's own description of it
 	@.ci/conformance fuzz
 
-bench: ## the promises of the README, measured; with dockerd and podman if installed
-	@.ci/bench
+bench: ## the promises of the README, measured; ONLY=network a part, see .ci/bench
+	@.ci/bench $(if $(ONLY),--only $(ONLY))
 
 clean: ## remove what was built
 	cargo clean

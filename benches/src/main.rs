@@ -4,21 +4,32 @@
 //! else the machine is doing hits all alike. Beside them runs the floor.
 #![forbid(unsafe_code)]
 
+mod api;
+mod bar;
+mod build;
+mod cli;
+mod cp;
 mod floor;
 mod http;
+mod images;
+mod lifecycle;
 mod names;
+mod network;
+mod rounds;
 mod subject;
 mod table;
 mod tritiumd;
 
 use anyhow::{Context, Result};
-use clap::Parser;
+use clap::{Parser, ValueEnum};
+use network::pingpong;
 use std::{
-    path::PathBuf,
-    time::{Duration, Instant},
+    net::SocketAddr,
+    path::{Path, PathBuf},
 };
 use subject::Subject;
-use table::{Row, Table};
+use table::Table;
+use tritiumd::Tritiumd;
 
 #[derive(Debug, Parser)]
 struct Arguments {
@@ -31,96 +42,105 @@ struct Arguments {
     /// The sample image's root file system, a tar.
     #[arg(long)]
     sample: PathBuf,
+    /// The docker CLI: without it, nothing is measured that is asked by it.
+    #[arg(long)]
+    cli: Option<PathBuf>,
     /// A dockerd to compare with.
     #[arg(long)]
     docker: Option<PathBuf>,
-    /// A podman service to compare with.
+    /// A podman service to compare with, in what containers' lives cost.
     #[arg(long)]
     podman: Option<PathBuf>,
+    /// What to measure; all if nothing is named.
+    #[arg(long, value_enum, value_delimiter = ',')]
+    only: Vec<Group>,
+    /// Lives of a container, and execs.
     #[arg(long, default_value_t = 100)]
     rounds: usize,
     /// Containers that run while the engine is killed and started.
     #[arg(long, default_value_t = 100)]
     crowd: usize,
+    /// Containers that are listed and inspected.
+    #[arg(long, default_value_t = 1000)]
+    containers: usize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Group {
+    Lifecycle,
+    Network,
+    Images,
+    Api,
+    Build,
+    Cp,
+}
+
+/// One end of a connection: what the measurement runs itself as.
+#[derive(Debug, Parser)]
+enum End {
+    Echo { port: u16 },
+    Ask { to: SocketAddr },
 }
 
 fn main() -> Result<()> {
-    let arguments = Arguments::parse();
-    let mut daemon = tritiumd::Tritiumd::start(&arguments.bin, &arguments.dir)?;
-    let sample = &arguments.sample;
-    let mut subjects = vec![Subject::new("tritium", &daemon.socket(), sample)?];
+    if !matches!(std::env::args().nth(1).as_deref(), Some("echo" | "ask")) {
+        return measure_all(&Arguments::parse());
+    }
+    match End::parse() {
+        End::Echo { port } => pingpong::echo(port),
+        End::Ask { to } => pingpong::ask(to),
+    }
+}
+
+fn measure_all(arguments: &Arguments) -> Result<()> {
+    let mut daemon = Tritiumd::start(&arguments.bin, &arguments.dir)?;
+    let mut subjects = vec![Subject::new("tritium", &daemon.socket(), &arguments.sample)?];
     for (name, socket) in [("dockerd", &arguments.docker), ("podman", &arguments.podman)] {
         if let Some(socket) = socket {
-            subjects.push(Subject::new(name, socket, sample).context(name)?);
+            subjects.push(Subject::new(name, socket, &arguments.sample).context(name)?);
         }
     }
-    let floor = floor::Floor::new(&arguments.dir, sample)?;
-    let mut table = Table::new(&subjects.iter().map(|it| it.name).collect::<Vec<_>>());
-    for network in ["none", "bridge"] {
-        let mut rows: Vec<Row> = subjects.iter().map(|_| Row::default()).collect();
-        let mut floors = Row::default();
-        for round in 0..arguments.rounds {
-            floors.push(timed(|| floor.run(round, true))?);
-            for (subject, row) in subjects.iter_mut().zip(&mut rows) {
-                let name = subject.name;
-                let took = timed(|| subject.lifecycle(network));
-                row.push(took.with_context(|| format!("{name}, network {network}"))?);
-            }
-        }
-        table.add(&format!("create+start+wait+remove, {network}"), &rows, Some(&floors));
-    }
-    let mut idle = Vec::new();
-    let mut execs: Vec<Row> = subjects.iter().map(|_| Row::default()).collect();
+    let mut table = Table::new(subjects.iter().map(|it| it.name).collect());
+    let measured = measure(arguments, &mut daemon, &mut subjects, &mut table);
+    // What was measured before something failed is worth to be seen.
+    table.print()?;
+    let mut cleaned = Ok(());
     for subject in &mut subjects {
-        idle.push(subject.idle()?);
+        let one = subject.clean().with_context(|| format!("cannot clean up {}", subject.name));
+        cleaned = cleaned.and(one);
     }
-    for _ in 0..arguments.rounds {
-        for ((subject, id), row) in subjects.iter_mut().zip(&idle).zip(&mut execs) {
-            row.push(timed(|| subject.exec(id))?);
-        }
-    }
-    table.add("exec round trip", &execs, None);
-    let mut memory = Vec::new();
-    for (subject, id) in subjects.iter_mut().zip(&idle) {
-        memory.push(subject.supervisor_memory(id)?);
-        subject.remove(id)?;
-    }
-    table.add_memory("supervisor of an idle container, PSS", &memory);
-    table.add(&format!("{} names looked up", names::MANY), &names(&mut subjects)?, None);
-    let subject = &mut subjects[0];
-    let crowd: Vec<String> = (0..arguments.crowd).map(|_| subject.idle()).collect::<Result<_>>()?;
-    let mut restarts = Row::default();
-    for _ in 0..5 {
-        restarts.push(daemon.crash_and_restart()?);
-    }
-    let mut subject = Subject::new("tritium", &daemon.socket(), sample)?;
-    let each = subject.supervisor_memory(&crowd[0])?;
-    for id in &crowd {
-        subject.remove(id)?;
-    }
-    table.add(&format!("engine start with {} containers", crowd.len()), &[restarts], None);
-    table.add_memory(&format!("supervisor, one of {} running, PSS", crowd.len()), &[each]);
-    table.print()
+    measured.and(cleaned)
 }
 
-/// podman's resolver is a program of its own that not every installation has.
-fn names(subjects: &mut [Subject]) -> Result<Vec<Row>> {
-    let mut rows = Vec::new();
-    for subject in subjects.iter_mut().take_while(|subject| subject.name != "podman") {
-        let mut row = Row::default();
-        let (id, pid) = subject.named("bench-names")?;
-        for _ in 0..10 {
-            row.push(names::look_up(pid, "bench-names").context(subject.name)?);
-        }
-        subject.remove(&id)?;
-        subject.remove_network("bench-names")?;
-        rows.push(row);
+fn measure(
+    arguments: &Arguments,
+    daemon: &mut Tritiumd,
+    subjects: &mut [Subject],
+    table: &mut Table,
+) -> Result<()> {
+    let wanted = |group| arguments.only.is_empty() || arguments.only.contains(&group);
+    let dir: &Path = &arguments.dir;
+    let cli = arguments.cli.as_deref().map(|program| cli::Cli::new(program, dir)).transpose()?;
+    if wanted(Group::Lifecycle) {
+        lifecycle::measure(arguments, daemon, subjects, table).context("lifecycle")?;
     }
-    Ok(rows)
-}
-
-fn timed(work: impl FnOnce() -> Result<()>) -> Result<Duration> {
-    let since = Instant::now();
-    work()?;
-    Ok(since.elapsed())
+    // podman differs too much from here on: it has no engine to look at.
+    let count = subjects.iter().filter(|subject| subject.name != "podman").count();
+    let subjects = &mut subjects[..count];
+    if wanted(Group::Network) {
+        network::measure(subjects, table).context("network")?;
+    }
+    if wanted(Group::Images) {
+        images::measure(dir, daemon, subjects, table).context("images")?;
+    }
+    if wanted(Group::Api) {
+        api::measure(arguments.containers, subjects, table).context("api")?;
+    }
+    if wanted(Group::Build) {
+        build::measure(dir, cli.as_ref(), subjects, table).context("build")?;
+    }
+    if let (true, Some(cli)) = (wanted(Group::Cp), &cli) {
+        cp::measure(dir, cli, daemon, subjects, table).context("cp")?;
+    }
+    Ok(())
 }

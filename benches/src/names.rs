@@ -14,7 +14,7 @@ pub(crate) const MANY: u32 = 1000;
 
 /// Looks up `name` in the network namespace of a process, where its
 /// `resolv.conf` says; how long all took.
-pub(crate) fn look_up(pid: u64, name: &str) -> Result<Duration> {
+pub(crate) fn look_up(pid: i32, name: &str) -> Result<Duration> {
     let conf = fs::read_to_string(format!("/proc/{pid}/root/etc/resolv.conf"))?;
     let server = conf.lines().find_map(|line| line.strip_prefix("nameserver "));
     let server: IpAddr = server.context("no name server")?.trim().parse()?;

@@ -1,6 +1,6 @@
 //! A tritiumd of the measurement's own, in a network namespace of its own.
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -31,6 +31,19 @@ impl Tritiumd {
 
     pub(crate) fn socket(&self) -> PathBuf {
         self.dir.join("sock")
+    }
+
+    /// Waits until what was removed is really gone, and the disk has all that
+    /// was written: who is measured next shall not pay for it.
+    pub(crate) fn settle(&self) -> Result<()> {
+        let trash = self.dir.join("state/trash");
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while fs::read_dir(&trash)?.next().is_some() {
+            ensure!(Instant::now() < deadline, "{} does not get empty", trash.display());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        nix::unistd::sync();
+        Ok(())
     }
 
     fn wait_for_answer(&self) -> Result<()> {

@@ -602,8 +602,8 @@ impl Driver {
         if self.running.is_some() {
             return Err(Error::Conflict(format!("container {id} is running")));
         }
-        let (store, layers) = (self.tools.store.clone(), self.record.layers.clone());
-        let taken = self.tools.tracker.spawn_blocking(move || store.take_upper(id, &layers)).await;
+        let store = self.tools.store.clone();
+        let taken = self.tools.tracker.spawn_blocking(move || store.take_upper(id)).await;
         let upper = taken.map_err(|error| Error::internal("cannot take a layer", error))??;
         self.remove(RemoveOptions { force: false, volumes: true }).await?;
         Ok(upper)

@@ -362,7 +362,9 @@ fn check_modes(host: &HostConfig) -> Result<(), Error> {
             host.log_config.kind
         )));
     }
-    if host.network_mode.starts_with("container:") && !host.port_bindings.is_empty() {
+    if host.network_mode.starts_with("container:")
+        && host.port_bindings.as_ref().is_some_and(|it| !it.is_empty())
+    {
         return Err(Error::Invalid(
             "conflicting options: port publishing and the container type network mode".into(),
         ));
