@@ -2,7 +2,7 @@
 
 use crate::host::*;
 use std::{
-    net::{Ipv4Addr, TcpListener, UdpSocket},
+    net::{Ipv4Addr, TcpListener},
     time::Instant,
 };
 use tritium_engine::{
