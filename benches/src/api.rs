@@ -15,7 +15,7 @@ const CLIENTS: usize = 100;
 const ROUNDS: usize = 3;
 /// Questions of each client per round.
 const LISTS: usize = 2;
-const INSPECTS: usize = 20;
+const INSPECTS: usize = 100;
 
 pub(crate) fn measure(count: usize, subjects: &mut [Subject], table: &mut Table) -> Result<()> {
     let none = json!({ "HostConfig": { "NetworkMode": "none" } });
