@@ -30,8 +30,9 @@ use super::{
     firewall::{key_of, range_of, translated},
     nft::{
         Base, Batch, CT_ZONE, End, Family, INTERFACE, MARK, PORT, PROTOCOL, ct_mark, drop_it,
-        interface, ip_address, is, is_icmp, is_in, is_original, is_short, jump_by, mark, meta,
-        original_zone, set_ct_mark, set_mark, set_original_zone, was_dnated, was_not_dnated,
+        interface, ip_address, is, is_icmp, is_in, is_not_interface, is_original, is_short,
+        jump_by, mark, meta, original_zone, set_ct_mark, set_mark, set_original_zone, was_dnated,
+        was_not_dnated,
     },
 };
 use ipnet::IpNet;
@@ -140,8 +141,10 @@ pub(super) fn ruleset(
     batch.chain("sorted", hook("filter", InetHookNumber::PreRouting, -90));
     // Of this type, so that a packet with another mark is routed anew.
     batch.chain("sent", hook("route", InetHookNumber::LocalOut, -150));
-    for Shadowed { zone, .. } in shadowed {
+    batch.chain("left", hook("filter", InetHookNumber::PostRouting, -150));
+    for Shadowed { zone, bridge, .. } in shadowed {
         chains_of(batch, *zone);
+        stay(batch, *zone, bridge);
     }
     batch.rule("entered", [meta(MetaKey::Iifname, 0), jump_by("enter")]);
     for chain in ["led", "led_local"] {
@@ -151,6 +154,7 @@ pub(super) fn ruleset(
     }
     sorted(batch, family);
     sent(batch, family);
+    left(batch);
     elements(batch, family, shadowed, plain);
 }
 
@@ -163,6 +167,8 @@ fn sets(batch: &mut Batch, family: Family) {
     batch.jumps("check", &[INTERFACE]);
     batch.jumps("origins", &[CT_ZONE]);
     batch.jumps("targets", &[MARK]);
+    batch.jumps("stay_origins", &[CT_ZONE]);
+    batch.jumps("stay_targets", &[MARK]);
     batch.jumps("published", &[PROTOCOL, PORT]);
     batch.jumps("published_at", &[family.address(), PROTOCOL, PORT]);
 }
@@ -189,6 +195,30 @@ fn chains_of(batch: &mut Batch, zone: Zone) {
     batch.rule(&lead, set_mark(OURS, zone.mark() | TURNED));
 }
 
+/// Of our bridges, what belongs to this one leaves by no other.
+fn stay(batch: &mut Batch, zone: Zone, bridge: &str) {
+    let chain = zone.chain("stay");
+    batch.inner_chain(&chain);
+    for set in ["plain", "shadowed"] {
+        let by_another = [meta(MetaKey::Oifname, 0), is_not_interface(bridge), is_in(set, true)];
+        batch.rule(&chain, by_another.into_iter().chain([drop_it()]));
+    }
+}
+
+/// Somebody else's rule may come before ours, or take the mark away: what then
+/// would reach a container that only has the same address is dropped.
+fn left(batch: &mut Batch) {
+    let chain = "left";
+    to_other_ends(batch, chain, ["stay_origins", "stay_targets"]);
+    let leaves = || [meta(MetaKey::Oifname, 0), is_in("shadowed", true)].into_iter();
+    let began = [original_zone()].into_iter().chain(is_short(!Zone::LAST, ZONES, false));
+    let all = leaves().chain(is_original(false)).chain(began);
+    batch.rule(chain, all.chain([drop_it()]));
+    let led_elsewhere = ct_mark(Zone::MASK).into_iter().chain([is(0, true)]);
+    let all = leaves().chain(is_original(true)).chain(was_dnated()).chain(led_elsewhere);
+    batch.rule(chain, all.chain([drop_it()]));
+}
+
 fn sorted(batch: &mut Batch, family: Family) {
     let chain = "sorted";
     let comes = |set| [meta(MetaKey::Iifname, 0), is_in(set, true)].into_iter();
@@ -207,7 +237,7 @@ fn sorted(batch: &mut Batch, family: Family) {
     let there = [ip_address(family, End::Destination, 0), is_in("subnets", true)];
     let all = comes("shadowed").chain(was_dnated()).chain(there);
     batch.rule(chain, all.chain(set_mark(OURS, TURNED)));
-    turned(batch, chain);
+    to_other_ends(batch, chain, ["origins", "targets"]);
 }
 
 fn sent(batch: &mut Batch, family: Family) {
@@ -223,15 +253,16 @@ fn sent(batch: &mut Batch, family: Family) {
         let error = is_icmp(family, *kind).into_iter();
         batch.rule("sent", error.chain(turned).chain(there).chain([drop_it()]));
     }
-    turned(batch, "sent");
+    to_other_ends(batch, "sent", ["origins", "targets"]);
 }
 
-/// Marks for the bridge of a connection's other end.
-fn turned(batch: &mut Batch, chain: &str) {
-    let back = is_original(false).into_iter().chain([original_zone(), jump_by("origins")]);
+/// Jumps by the bridge of a connection's other end: where it began, or where
+/// it was led.
+fn to_other_ends(batch: &mut Batch, chain: &str, [origins, targets]: [&str; 2]) {
+    let back = is_original(false).into_iter().chain([original_zone(), jump_by(origins)]);
     batch.rule(chain, back);
     let there = is_original(true).into_iter().chain(was_dnated()).chain(ct_mark(Zone::MASK));
-    batch.rule(chain, there.chain([jump_by("targets")]));
+    batch.rule(chain, there.chain([jump_by(targets)]));
 }
 
 fn elements(batch: &mut Batch, family: Family, shadowed: &[Shadowed], plain: &[String]) {
@@ -243,8 +274,11 @@ fn elements(batch: &mut Batch, family: Family, shadowed: &[Shadowed], plain: &[S
         batch.add("shadowed", bridge.clone(), None);
         batch.add_jump("enter", bridge.clone(), &zone.chain("enter"));
         batch.add_jump("check", bridge, &zone.chain("check"));
-        batch.add_jump("origins", zone.zone_key(), &zone.chain("turn"));
-        batch.add_jump("targets", zone.mark().to_ne_bytes().to_vec(), &zone.chain("turn"));
+        let mark = zone.mark().to_ne_bytes();
+        for (before, verb) in [("", "turn"), ("stay_", "stay")] {
+            batch.add_jump(&format!("{before}origins"), zone.zone_key(), &zone.chain(verb));
+            batch.add_jump(&format!("{before}targets"), mark.to_vec(), &zone.chain(verb));
+        }
     }
     let nets = shadowed.iter().flat_map(|it| &it.nets).map(IpNet::trunc);
     let nets: Vec<IpNet> = nets.filter(|net| Family::of(net.addr()) == family).collect();

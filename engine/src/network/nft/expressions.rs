@@ -179,6 +179,15 @@ pub(in crate::network) fn is(value: u32, so: bool) -> Expressions {
     compare(operator, value.to_ne_bytes())
 }
 
+/// Goes on only if the name in the first words is not that.
+pub(in crate::network) fn is_not_interface(name: &str) -> Expressions {
+    let mut bytes = [0; 16];
+    for (to, from) in bytes.iter_mut().zip(name.bytes()) {
+        *to = from;
+    }
+    compare(Operator::NotEqual, bytes)
+}
+
 /// Goes on only if of the two bytes that the first word holds, those bits are (not) that.
 pub(in crate::network) fn is_short(bits: u16, value: u16, so: bool) -> [Expressions; 2] {
     let wide = |short: u16| {

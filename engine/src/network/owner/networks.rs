@@ -75,7 +75,16 @@ impl Owner {
         firewall::change_bridge(&mut batch, &self.host.families, wall, &others, true);
         self.change_zones(&mut batch, None)?;
         self.change(batch)?;
-        if self.built { self.reflect() } else { Ok(()) }
+        if !self.built {
+            return Ok(());
+        }
+        self.reflect().inspect_err(|_| {
+            let mut batch = Batch::new(&self.config.bridge);
+            firewall::change_bridge(&mut batch, &self.host.families, wall, &others, false);
+            if let Err(error) = self.change(batch) {
+                warn!(error = %chain(&error), "the firewall knows a bridge that is no more");
+            }
+        })
     }
 
     /// Takes over the networks on record, and removes those that are not.
