@@ -125,8 +125,8 @@ pub struct HostConfig {
     pub log_config: LogConfig,
     #[serde(deserialize_with = "null_is_default")]
     pub network_mode: String,
-    #[serde(deserialize_with = "null_is_default")]
-    pub port_bindings: BTreeMap<String, Option<Vec<PortBinding>>>,
+    /// Null where the client said so, or nothing.
+    pub port_bindings: Option<BTreeMap<String, Option<Vec<PortBinding>>>>,
     #[serde(deserialize_with = "null_is_default")]
     pub restart_policy: RestartPolicy,
     #[serde(deserialize_with = "null_is_default")]

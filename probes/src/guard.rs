@@ -16,14 +16,15 @@ use aya::maps::{self, MapData, MapError};
 use sha2::{Digest as _, Sha256};
 use tritium_common::{
     guard::{
-        ALL_DEVICES, ANY, BLOCK, Binding, CHARACTER, DenialCount, DenialKey, DeviceKey, Entry,
-        ExecKey, Label, MKNOD, OWN_DEVICES, Owner, RAW_SOCKETS, READ, SYSCTL_WRITES, WRITE,
+        ALL_DEVICES, ANY, BLOCK, Binding, CHARACTER, DeviceKey, Entry, ExecKey, Label, MKNOD,
+        OWN_DEVICES, Owner, PeerKey, RAW_SOCKETS, READ, SYSCTL_WRITES, WRITE,
     },
     ids::{CgroupId, TenantId},
 };
 
 use crate::{
     addresses::Addresses,
+    denials::Denials,
     load::{GuardObject, Load},
     rule::Rule,
     sample::ContainerLabels,
@@ -33,6 +34,8 @@ use crate::{
 
 /// How long the denials and names of a container that is gone are kept.
 const REMEMBERED: Duration = Duration::from_secs(600);
+/// How long after its end a control group surely counts nothing any more.
+const SETTLED: Duration = Duration::from_secs(10);
 
 /// What a container may do and what it is called. Written by [`Guard::admit`].
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -114,9 +117,10 @@ struct State {
     labels: maps::HashMap<MapData, CgroupId, Label>,
     addresses: Addresses,
     bindings: maps::HashMap<MapData, u32, Binding>,
+    peers: maps::HashMap<MapData, PeerKey, u32>,
     devices: maps::HashMap<MapData, DeviceKey, u32>,
     exec_denied: maps::HashMap<MapData, ExecKey, u32>,
-    denials: maps::HashMap<MapData, DenialKey, DenialCount>,
+    denials: Denials,
     counters: Counters,
     /// What `bindings` and `addresses` hold of each container, so that nobody has to search them.
     held: HashMap<CgroupId, Held>,
@@ -173,9 +177,10 @@ impl Guard {
             labels: hash(object, "LABELS")?,
             addresses: Addresses::open(object)?,
             bindings: hash(object, "BINDINGS")?,
+            peers: hash(object, "PEERS")?,
             devices: hash(object, "DEVICES")?,
             exec_denied: hash(object, "EXEC_DENIED")?,
-            denials: hash(object, "DENIALS")?,
+            denials: Denials::open(object)?,
             counters: Counters::open(object)?,
             held: HashMap::new(),
             gone: HashMap::new(),
@@ -298,6 +303,9 @@ impl Guard {
             state.held.entry(cgroup).or_default().addresses.insert(address);
         }
         state.bindings.insert(index, binding, 0).map_err(doing())?;
+        if let Some(peer) = wire::peer(&binding) {
+            state.peers.insert(peer, index, 0).map_err(doing())?;
+        }
         state.held.entry(cgroup).or_default().interfaces.insert(index);
         Ok(())
     }
@@ -313,7 +321,7 @@ impl Guard {
         let doing =
             || GuardFault::while_(format!("unbind {} of cgroup {}", interface.host_name, cgroup.0));
         if let Ok((index, _)) = wire::binding(cgroup, TenantId(0), interface) {
-            absent_is_fine(state.bindings.remove(&index)).map_err(doing())?;
+            state.unbind(index, cgroup).map_err(doing())?;
             state.held.entry(cgroup).or_default().interfaces.remove(&index);
         }
         for address in &interface.addresses {
@@ -375,26 +383,8 @@ impl Guard {
     /// When the kernel refuses to read.
     pub fn denials(&self) -> Result<Vec<Denial>, GuardFault> {
         let Some(state) = self.state() else { return Ok(Vec::new()) };
-        let mut sums: HashMap<(ContainerLabels, Rule), u64> = HashMap::new();
-        for entry in state.denials.iter() {
-            let (key, value) = entry.map_err(GuardFault::while_("read the denials"))?;
-            // A rule without a name is of a newer build, whose engine will tell it.
-            let Some(rule) = Rule::of_number(key.rule) else { continue };
-            // A restarted container has a new cgroup and the same name: one series.
-            *sums.entry((state.labels_of(key.cgroup), rule)).or_default() += value.count;
-        }
-        let mut denials: Vec<Denial> = sums
-            .into_iter()
-            .map(|((labels, rule), count)| Denial { labels, rule, count })
-            .collect();
-        denials.sort_by(|a, b| {
-            (&a.labels.tenant, &a.labels.name, a.rule).cmp(&(
-                &b.labels.tenant,
-                &b.labels.name,
-                b.rule,
-            ))
-        });
-        Ok(denials)
+        let all = state.denials.all(|cgroup| state.labels_of(cgroup));
+        all.map_err(GuardFault::while_("read the denials"))
     }
 
     /// What containers have exchanged with each other and the outside, by container and peer;
@@ -414,8 +404,8 @@ impl Guard {
         self.state().map_or_else(ContainerLabels::nobody, |state| state.labels_of(CgroupId(cgroup)))
     }
 
-    /// Forgets the containers that have been gone for long.
-    pub(crate) fn sweep(&self, now: Instant) {
+    /// Forgets the containers that have been gone for long. `Probes::run` does this now and then.
+    pub fn sweep(&self, now: Instant) {
         if let Some(mut state) = self.state() {
             state.forget_gone(now);
         }
@@ -439,13 +429,26 @@ impl State {
         }
     }
 
+    /// Takes an interface back, unless it is another container's by now.
+    fn unbind(&mut self, index: u32, cgroup: CgroupId) -> Result<(), MapError> {
+        let binding = match self.bindings.get(&index, 0) {
+            Ok(binding) if binding.cgroup == cgroup => binding,
+            Ok(_) | Err(MapError::KeyNotFound) => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        if let Some(peer) = wire::peer(&binding)
+            && self.peers.get(&peer, 0).is_ok_and(|at| at == index)
+        {
+            absent_is_fine(self.peers.remove(&peer))?;
+        }
+        absent_is_fine(self.bindings.remove(&index))
+    }
+
     /// Takes back every interface and address of a container.
     fn release_all(&mut self, cgroup: CgroupId) -> Result<(), MapError> {
         let Some(held) = self.held.remove(&cgroup) else { return Ok(()) };
         for index in held.interfaces {
-            if self.bindings.get(&index, 0).is_ok_and(|binding| binding.cgroup == cgroup) {
-                absent_is_fine(self.bindings.remove(&index))?;
-            }
+            self.unbind(index, cgroup)?;
         }
         for address in held.addresses {
             self.addresses.release(cgroup, &address)?;
@@ -453,42 +456,40 @@ impl State {
         Ok(())
     }
 
-    /// Those whose container was started anew keep their denials, so that the sums never shrink while it lives.
+    /// Those whose container was started anew keep their denials, so that the sums never shrink
+    /// while it lives: put together, so that they take no more room the longer it is restarted.
     fn forget_gone(&mut self, now: Instant) {
-        let old: Vec<CgroupId> = self
-            .gone
-            .iter()
-            .filter(|(_, since)| now.saturating_duration_since(**since) >= REMEMBERED)
-            .map(|(cgroup, _)| *cgroup)
-            .collect();
+        let since = |least: Duration| {
+            let gone = self.gone.iter();
+            let long = gone.filter(move |(_, at)| now.saturating_duration_since(**at) >= least);
+            long.map(|(cgroup, _)| *cgroup).collect::<HashSet<_>>()
+        };
+        let (settled, old) = (since(SETTLED), since(REMEMBERED));
+        if settled.is_empty() {
+            return;
+        }
+        let settled = settled.into_iter().map(|cgroup| (cgroup, self.labels_of(cgroup))).collect();
+        let counted = self.denials.fold(&settled);
         if old.is_empty() {
             return;
         }
-        let alive: Vec<String> = self
-            .containers
-            .keys()
-            .flatten()
-            .map(|cgroup: CgroupId| self.labels_of(cgroup).id)
-            .collect();
-        let ids: HashSet<String> = alive.iter().cloned().collect();
-        let gone: HashSet<CgroupId> = old.iter().copied().collect();
+        let alive = self.containers.keys().flatten();
+        let alive: HashSet<String> = alive.map(|it: CgroupId| self.labels_of(it).id).collect();
         let names: HashMap<CgroupId, ContainerLabels> =
             self.labels.keys().flatten().map(|it: CgroupId| (it, self.labels_of(it))).collect();
         let named = |it| names.get(&it).cloned().unwrap_or_else(ContainerLabels::nobody);
         // Nothing is lost when this fails: the next sweep does it.
-        drop(self.counters.forget(&gone, &ids, named));
-        for cgroup in old {
-            if alive.contains(&self.labels_of(cgroup).id) {
-                continue;
-            }
+        drop(self.counters.forget(&old, &alive, named));
+        let lives = |cgroup: &CgroupId| {
+            settled.get(cgroup).is_some_and(|labels: &ContainerLabels| alive.contains(&labels.id))
+        };
+        let over = old.into_iter().filter(|it| !(counted.contains(it) && lives(it)));
+        let over: HashSet<CgroupId> = over.collect();
+        self.denials.forget(&over);
+        for cgroup in over {
             self.gone.remove(&cgroup);
-            // Nothing is lost when these fail: the maps are bounded and the entries harmless.
+            // Nothing is lost when this fails: the map is bounded and the entry harmless.
             drop(self.labels.remove(&cgroup));
-            let keys: Vec<DenialKey> =
-                self.denials.keys().flatten().filter(|key| key.cgroup == cgroup).collect();
-            for key in keys {
-                drop(self.denials.remove(&key));
-            }
         }
     }
 }

@@ -33,6 +33,7 @@ pub mod wire;
 
 mod addresses;
 mod btf;
+mod denials;
 mod histogram;
 mod load;
 mod ring;

@@ -198,20 +198,11 @@ fn is_public_v4(address: Ipv4Addr) -> bool {
 }
 
 fn is_public_v6(address: Ipv6Addr) -> bool {
-    // Those that carry an IPv4 address are as public as that one: mapped,
-    // translated (64:ff9b::/96), 6to4.
-    let segments = address.segments();
-    let embedded = match segments {
-        [0, 0, 0, 0, 0, 0xffff, _, _] | [0x64, 0xff9b, 0, 0, 0, 0, _, _] => {
-            Some((segments[6], segments[7]))
-        }
-        [0x2002, high, low, ..] => Some((high, low)),
-        _ => None,
-    };
-    if let Some((high, low)) = embedded {
-        let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
-        return is_public_v4(Ipv4Addr::new(a, b, c, d));
+    // Those that carry an IPv4 address are as public as that one.
+    if let Some(embedded) = crate::image::embedded(address) {
+        return is_public_v4(embedded);
     }
+    let segments = address.segments();
     // Global unicast, less documentation and what is for protocols.
     segments[0] & 0xe000 == 0x2000
         && !(segments[0] == 0x2001 && (segments[1] == 0xdb8 || segments[1] < 0x200))

@@ -236,7 +236,9 @@ impl Job {
             .parse()
             .map_err(|bad: crate::image::BadReference| Error::Invalid(bad.to_string()))?;
         let reference = reference.or_latest();
-        if !self.request.private_addresses && crate::image::is_loopback(reference.registry()) {
+        if !self.request.private_addresses
+            && crate::image::is_private_registry(reference.registry())
+        {
             let registry = reference.registry();
             return Err(Error::Denied(format!(
                 "a tenant's build may not use a registry on the host ({registry})"

@@ -29,6 +29,8 @@ use tokio_util::sync::CancellationToken;
 
 const SIGKILL: i32 = nix::sys::signal::Signal::SIGKILL as i32;
 const SIGTERM: i32 = nix::sys::signal::Signal::SIGTERM as i32;
+/// How long the record of an end waits for what may come after it.
+const SOON: Duration = Duration::from_millis(20);
 
 /// Where an answer goes. Nobody may be listening any more; that is fine.
 pub(super) type Done<T> = oneshot::Sender<Result<T, Error>>;
@@ -90,6 +92,9 @@ pub(super) struct Driver {
     endings: Vec<Ending>,
     backoff: Backoff,
     restart_at: Option<Instant>,
+    /// When its end goes on record. Until then the supervisor's file says how
+    /// it ended, so nothing is lost; and most that end are removed right away.
+    end_due: Option<Instant>,
     /// The user has killed it: no restart by policy this time.
     no_restart: bool,
     /// Nothing is left of it; the loop ends.
@@ -138,6 +143,7 @@ pub fn adopt(record: Record, running: Option<Running>, tools: &Tools) -> Handle 
         endings: Vec::new(),
         backoff: Backoff::default(),
         restart_at: None,
+        end_due: None,
         no_restart: false,
         removed: false,
     };
@@ -184,12 +190,17 @@ impl Driver {
     }
 
     fn next_deadline(&self) -> Option<Instant> {
-        self.endings.iter().filter_map(|ending| ending.kill_at).chain(self.restart_at).min()
+        let kills = self.endings.iter().filter_map(|ending| ending.kill_at);
+        kills.chain(self.restart_at).chain(self.end_due).min()
     }
 
-    /// The grace period of a stop, or the pause before a restart, is over.
+    /// The grace period of a stop, or the pause before a restart or a record,
+    /// is over.
     async fn due(&mut self) {
         let now = Instant::now();
+        if self.end_due.is_some_and(|at| at <= now) {
+            return self.record_end().await;
+        }
         if self.restart_at.is_some_and(|at| at <= now) {
             self.restart_at = None;
             self.record.restart_count += 1;
@@ -216,6 +227,10 @@ impl Driver {
     }
 
     async fn serve(&mut self, request: Request) {
+        // Whatever else is asked builds on what is on record.
+        if self.end_due.is_some() && !matches!(request, Request::Remove { .. }) {
+            self.record_end().await;
+        }
         match request {
             Request::Start { done } => {
                 let outcome = self.start_asked().await;
@@ -491,17 +506,32 @@ impl Driver {
         self.publish();
         // An error only says that nobody waits.
         drop(self.exits.send(WaitOutcome { code, error: None }));
+        if endings.is_empty() && !restart {
+            if self.record.host.auto_remove {
+                return self.auto_remove().await;
+            }
+            self.end_due = Some(Instant::now() + SOON);
+            return;
+        }
         self.settle(endings).await;
         if self.record.host.auto_remove && !restart && self.running.is_none() && !self.removed {
             self.auto_remove().await;
         }
     }
 
-    async fn settle(&mut self, endings: Vec<Ending>) {
+    /// Its end is on record from here on, and the supervisor's file goes.
+    async fn record_end(&mut self) {
+        self.end_due = None;
         if let Err(error) = self.save().await {
             tracing::error!(container = %self.record.id, error = %chain(&error), "cannot record its end");
         } else {
             self.tools.runtime.forget_exit(self.record.id);
+        }
+    }
+
+    async fn settle(&mut self, endings: Vec<Ending>) {
+        if !endings.iter().any(|ending| matches!(ending.then, Then::Remove(_))) {
+            self.record_end().await;
         }
         let mut removed = None;
         for Ending { then, done, .. } in endings {
@@ -551,10 +581,11 @@ impl Driver {
             self.publish();
             return Err(error);
         }
+        self.end_due = None;
         self.tools.store.remove_rootfs(id).await.map_err(|error| {
             Error::internal(format!("cannot remove the files of container {id}"), error)
         })?;
-        self.tools.runtime.cleanup(id).await;
+        self.tools.runtime.forget_exit(id);
         self.tools.registry.remove(id);
         self.tools.volumes.release(id);
         self.tools.announce(&self.record, "destroy", &[]);
@@ -571,8 +602,8 @@ impl Driver {
         if self.running.is_some() {
             return Err(Error::Conflict(format!("container {id} is running")));
         }
-        let (store, layers) = (self.tools.store.clone(), self.record.layers.clone());
-        let taken = self.tools.tracker.spawn_blocking(move || store.take_upper(id, &layers)).await;
+        let store = self.tools.store.clone();
+        let taken = self.tools.tracker.spawn_blocking(move || store.take_upper(id)).await;
         let upper = taken.map_err(|error| Error::internal("cannot take a layer", error))??;
         self.remove(RemoveOptions { force: false, volumes: true }).await?;
         Ok(upper)

@@ -1,13 +1,14 @@
 //! Reads the json-file log that the supervisor writes: tail, range, follow.
 //!
 //! A log is `PATH`, with `PATH.1` (newer) … `PATH.N` (older) behind it when it
-//! has been rotated. Every line is one JSON object; a line that cannot be read
+//! has been rotated, or `PATH.N.gz`. Every line is one JSON object; a line that cannot be read
 //! (the host went down while it was written) is passed over.
 
 use super::{LogOptions, Output};
 use bytes::{BufMut, Bytes, BytesMut};
 use futures_util::{StreamExt, stream};
 use inotify::{EventStream, Inotify, WatchMask};
+use rustix::fs::{Mode, OFlags};
 use serde::Deserialize;
 use std::{
     borrow::Cow,
@@ -128,7 +129,7 @@ enum Batch {
 struct Cursor {
     reader: Reader,
     /// Files still to read, the next one last.
-    rest: Vec<BufReader<File>>,
+    rest: Vec<Older>,
     current: Option<BufReader<File>>,
     /// A line that its writer has not ended yet.
     partial: Vec<u8>,
@@ -139,24 +140,30 @@ impl Cursor {
         // Newest first, as `rest` wants it.
         let mut rest = Vec::new();
         let mut missing = reader.options.tail;
-        for path in rotated(&reader.path) {
-            let mut file = match File::open(&path) {
-                Ok(file) => file,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                Err(error) => return Err(error),
-            };
-            let at = match &mut missing {
-                None => 0,
-                Some(lines) => start_of_tail(&mut file, lines)?,
-            };
-            file.seek(SeekFrom::Start(at))?;
-            rest.push(BufReader::with_capacity(BATCH, file));
+        for age in 0.. {
+            let Some(mut file) = Older::open(&reader.path, age)? else { break };
+            if let Some(lines) = &mut missing {
+                let mut plain = file.plain(&reader.path)?;
+                let at = start_of_tail(&mut plain, lines)?;
+                plain.seek(SeekFrom::Start(at))?;
+                file = Older::Plain(plain);
+            }
+            rest.push(file);
             if missing == Some(0) {
                 break;
             }
         }
-        let current = rest.pop();
-        Ok(Self { reader, rest, current, partial: Vec::new() })
+        let mut cursor = Self { reader, rest, current: None, partial: Vec::new() };
+        cursor.next_older()?;
+        Ok(cursor)
+    }
+
+    fn next_older(&mut self) -> io::Result<bool> {
+        let Some(next) = self.rest.pop() else { return Ok(false) };
+        self.partial.clear();
+        let next = next.plain(&self.reader.path)?;
+        self.current = Some(BufReader::with_capacity(BATCH, next));
+        Ok(true)
     }
 
     fn next_batch(mut self) -> io::Result<(Self, Batch)> {
@@ -188,9 +195,7 @@ impl Cursor {
 
     /// At the end of a file: goes on with the next, if there is one.
     fn next_file(&mut self) -> io::Result<bool> {
-        if let Some(next) = self.rest.pop() {
-            self.partial.clear();
-            self.current = Some(next);
+        if self.next_older()? {
             return Ok(true);
         }
         let Some(current) = self.current.as_ref() else { return Ok(false) };
@@ -277,15 +282,44 @@ fn escape(text: &str) -> String {
     escaped
 }
 
-/// `PATH`, `PATH.1`, … as long as they exist: newest first.
-fn rotated(path: &Path) -> impl Iterator<Item = PathBuf> {
-    let older = path.to_owned();
-    let older = (1..).map(move |number| {
-        let mut name = older.clone().into_os_string();
-        name.push(format!(".{number}"));
-        PathBuf::from(name)
-    });
-    std::iter::once(path.to_owned()).chain(older.take_while(|path| path.exists()))
+/// One of a log's files, its beginning not read yet.
+enum Older {
+    Plain(File),
+    Packed(File),
+}
+
+impl Older {
+    /// `PATH`, `PATH.1`, …; none where there is none.
+    fn open(log: &Path, age: u32) -> io::Result<Option<Self>> {
+        let ending = if age == 0 { String::new() } else { format!(".{age}") };
+        let open = |ending: &str| {
+            let mut name = log.to_owned().into_os_string();
+            name.push(ending);
+            match File::open(name) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+                opened => opened.map(Some),
+            }
+        };
+        // The one is taken away when the other is there already.
+        if let Some(plain) = open(&ending)? {
+            return Ok(Some(Self::Plain(plain)));
+        }
+        Ok(open(&format!("{ending}.gz"))?.map(Self::Packed))
+    }
+
+    /// To be read at any place: a copy that has no name, if it is compressed.
+    fn plain(self, log: &Path) -> io::Result<File> {
+        let packed = match self {
+            Self::Plain(file) => return Ok(file),
+            Self::Packed(file) => file,
+        };
+        let directory = log.parent().unwrap_or(Path::new("/"));
+        let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+        let mut plain = File::from(rustix::fs::open(directory, flags, Mode::RUSR)?);
+        io::copy(&mut flate2::read::GzDecoder::new(BufReader::new(packed)), &mut plain)?;
+        plain.rewind()?;
+        Ok(plain)
+    }
 }
 
 /// `2026-01-02T03:04:05.6Z` → nine digits behind the point, as Docker prints.
@@ -384,6 +418,26 @@ mod tests {
         assert_eq!(text_of(&path, tail(3)).await, "line 2\nline 3\nline 4\n");
         assert_eq!(text_of(&path, tail(9)).await, "line 1\nline 2\nline 3\nline 4\n");
         assert_eq!(text_of(&path, BOTH).await, "line 1\nline 2\nline 3\nline 4\n");
+        std::fs::remove_dir_all(directory).unwrap();
+    }
+
+    #[tokio::test]
+    async fn compressed_files_are_read_through() {
+        let (directory, path) = log_of(&(entry(5, "stdout") + &entry(6, "stderr")));
+        let older = |name: &str, text: String| {
+            let to = File::create(directory.join(name)).unwrap();
+            let mut to = flate2::write::GzEncoder::new(to, flate2::Compression::fast());
+            to.write_all(text.as_bytes()).unwrap();
+            to.finish().unwrap();
+        };
+        older("x-json.log.1.gz", entry(3, "stdout") + &entry(4, "stdout"));
+        older("x-json.log.2.gz", entry(1, "stdout") + &entry(2, "stdout"));
+        let tail = |tail| LogOptions { tail: Some(tail), ..BOTH };
+        assert_eq!(text_of(&path, tail(3)).await, "line 4\nline 5\nline 6\n");
+        let all = "line 1\nline 2\nline 3\nline 4\nline 5\nline 6\n";
+        assert_eq!(text_of(&path, tail(9)).await, all);
+        assert_eq!(text_of(&path, BOTH).await, all);
+        assert_eq!(std::fs::read_dir(&directory).unwrap().count(), 3);
         std::fs::remove_dir_all(directory).unwrap();
     }
 

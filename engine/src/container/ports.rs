@@ -13,7 +13,7 @@ use std::{net::IpAddr, ops::RangeInclusive};
 /// Docker's words for a port, an address or a protocol that is none.
 pub fn publish(config: &Config, host: &HostConfig) -> Result<Vec<PublishRequest>, Error> {
     let mut ports = Vec::new();
-    for (text, bindings) in &host.port_bindings {
+    for (text, bindings) in host.port_bindings.iter().flatten() {
         let (container_port, proto) = port(text)?;
         let any = [PortBinding::default()];
         let bindings = bindings.as_deref().filter(|list| !list.is_empty()).unwrap_or(&any);
@@ -29,7 +29,8 @@ pub fn publish(config: &Config, host: &HostConfig) -> Result<Vec<PublishRequest>
     let exposed = config.exposed_ports.iter().flatten().map(|(text, _)| text);
     for text in exposed {
         let (container_port, proto) = port(text)?;
-        if host.publish_all_ports && !host.port_bindings.contains_key(text) {
+        let named = host.port_bindings.as_ref().is_some_and(|named| named.contains_key(text));
+        if host.publish_all_ports && !named {
             ports.push(PublishRequest { container_port, proto, host_ip: None, host_port: None });
         }
     }

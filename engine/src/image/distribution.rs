@@ -4,9 +4,12 @@ use super::{
     Auth, Platform, Reference,
     config::ImageConfig,
     manifest::Document,
-    registry::{Access, RegistryError, Repository},
+    registry::{Access, Astray, RegistryError, Repository},
 };
-use crate::{error::Error, ids::Digest};
+use crate::{
+    error::Error,
+    ids::{Digest, TenantName},
+};
 
 /// A manifest or index, and what it is for.
 #[derive(Debug, Clone)]
@@ -17,8 +20,12 @@ pub struct Distribution {
     pub platforms: Vec<Platform>,
 }
 
-pub(super) async fn look(reference: &Reference, auth: Option<Auth>) -> Result<Distribution, Error> {
-    let repository = Repository::open(reference, auth, Access::Pull).await.map_err(told)?;
+pub(super) async fn look(
+    tenant: &TenantName,
+    reference: &Reference,
+    auth: Option<Auth>,
+) -> Result<Distribution, Error> {
+    let repository = Repository::open(tenant, reference, auth, Access::Pull).await.map_err(told)?;
     let wanted = match reference.digest() {
         Some(digest) => digest.to_string(),
         None => reference.tag().unwrap_or("latest").to_owned(),
@@ -44,6 +51,9 @@ pub(super) async fn look(reference: &Reference, auth: Option<Auth>) -> Result<Di
 /// A registry's error, as it is.
 pub(super) fn told(error: RegistryError) -> Error {
     use reqwest::StatusCode;
+    if let Some(astray) = astray(&error) {
+        return Error::Denied(astray.to_string());
+    }
     match error.status() {
         Some(StatusCode::UNAUTHORIZED) => return Error::Unauthorized(error.to_string()),
         Some(StatusCode::FORBIDDEN) => return Error::Denied(error.to_string()),
@@ -55,4 +65,20 @@ pub(super) fn told(error: RegistryError) -> Error {
         return Error::internal(format!("{method} \"{url}\""), source);
     }
     Error::internal("the registry cannot be used", error)
+}
+
+/// Whether it, or what it comes from, is that a registry led to the host.
+fn astray(error: &RegistryError) -> Option<&Astray> {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        if let Some(astray) = error.downcast_ref::<Astray>() {
+            return Some(astray);
+        }
+        cause = match error.downcast_ref::<RegistryError>() {
+            // As it says itself, it has no cause that is told apart.
+            Some(RegistryError::Astray(astray)) => return Some(astray),
+            _ => error.source(),
+        };
+    }
+    None
 }

@@ -56,8 +56,8 @@ pub use distribution::Distribution;
 pub use pipe::Flow;
 pub use progress::{Detail, Message, Progress};
 pub use reference::{BadReference, Reference};
-pub(crate) use registry::web_client;
-pub use registry::{Found, is_loopback};
+pub use registry::{Found, is_private_registry};
+pub(crate) use registry::{embedded, web_client};
 pub use save::Saved;
 
 /// An image as one tenant sees it.
@@ -337,8 +337,13 @@ impl Images {
     ///
     /// # Errors
     /// `Unauthorized`; the registry cannot be reached.
-    pub async fn login(&self, registry: &str, auth: Auth) -> Result<String, Error> {
-        registry::login(registry, auth).await.map_err(distribution::told)
+    pub async fn login(
+        &self,
+        tenant: &TenantName,
+        registry: &str,
+        auth: Auth,
+    ) -> Result<String, Error> {
+        registry::login(tenant, registry, auth).await.map_err(distribution::told)
     }
 
     /// What a registry says of an image.
@@ -347,10 +352,11 @@ impl Images {
     /// `NotFound` and `Unauthorized` as the registry says.
     pub async fn distribution(
         &self,
+        tenant: &TenantName,
         reference: &Reference,
         auth: Option<Auth>,
     ) -> Result<Distribution, Error> {
-        distribution::look(reference, auth).await
+        distribution::look(tenant, reference, auth).await
     }
 
     /// Asks a registry that can be searched.
@@ -359,11 +365,12 @@ impl Images {
     /// It cannot be reached, or cannot be searched.
     pub async fn search(
         &self,
+        tenant: &TenantName,
         term: &str,
         limit: u32,
         auth: Option<&Auth>,
     ) -> Result<Vec<Found>, Error> {
-        registry::search(term, limit, auth).await
+        registry::search(tenant, term, limit, auth).await
     }
 
     /// Looks whether everything that is recorded is there and whole; with `mend`,

@@ -132,7 +132,8 @@ impl Pull {
     async fn run(&self) -> Result<Vec<Arc<Image>>, Error> {
         let reference = &self.key.reference;
         let explained = |error| self.explain(error);
-        let repository = Repository::open(reference, self.key.auth.clone(), Access::Pull)
+        let Key { tenant, auth, .. } = &self.key;
+        let repository = Repository::open(tenant, reference, auth.clone(), Access::Pull)
             .await
             .map_err(explained)?;
         let wanted = match (reference.digest(), reference.tag()) {
@@ -369,6 +370,12 @@ impl Pull {
     fn explain(&self, error: RegistryError) -> Error {
         let name = self.key.reference.familiar_name();
         let whole = self.key.reference.familiar();
+        if let RegistryError::NoCredentials { url } = &error {
+            // As Docker has it. A 401 would make its CLI ask for a password,
+            // and wait for one for ever where nobody is there to type it.
+            let method = if url.contains("/manifests/") { "Head" } else { "Get" };
+            return Error::internal(format!("{method} \"{url}\""), error);
+        }
         let code = if let RegistryError::Refused { code, .. } = &error { code } else { "" };
         match code {
             "DENIED" => {

@@ -111,7 +111,7 @@ pub(super) async fn push(
     let sources = known.values().flat_map(|remotes| remotes.sources(registry, name));
     let from = sources.map(|remote| remote.repository).collect::<BTreeSet<_>>();
     let access = Access::Push { from: from.into_iter().collect() };
-    let repository = Repository::open(reference, wish.auth.clone(), access).await;
+    let repository = Repository::open(&wish.tenant, reference, wish.auth.clone(), access).await;
     let repository = repository.map_err(told)?;
     let push = Push { images, wish, repository, progress };
     for (tag, image) in &tags {

@@ -18,8 +18,8 @@ pub(super) struct Subject<'a> {
     pub(super) config: &'a Config,
 }
 
-/// `--log-driver` and `--log-opt`. `local` is kept as json-file, with the
-/// limits that Docker's `local` has by default: only the engine reads it.
+/// `--log-driver` and `--log-opt`. `local` is kept as json-file, with what
+/// Docker's `local` does by default: only the engine reads it.
 pub(super) fn log(
     config: &LogConfig,
     path: &Path,
@@ -34,23 +34,12 @@ pub(super) fn log(
         }
     };
     let kind = if config.kind.is_empty() { "json-file" } else { &config.kind };
+    let mut compress = kind == "local";
     for (key, value) in &config.config {
         match key.as_str() {
-            "max-size" if value == "-1" => max_size = None,
+            "max-size" if value == "-1" && kind == "json-file" => max_size = None,
             "max-size" => max_size = Some(human_size(value)?),
-            "max-file" => {
-                let count: u32 = value.parse().map_err(|_| {
-                    let quoted = format!("strconv.Atoi: parsing {value:?}: invalid syntax");
-                    Error::Invalid(format!("failed to initialize logging driver: {quoted}"))
-                })?;
-                if count == 0 {
-                    return Err(Error::Invalid(
-                        "failed to initialize logging driver: max-file cannot be less than 1"
-                            .into(),
-                    ));
-                }
-                max_file = Some(count);
-            }
+            "max-file" => max_file = Some(count(value)?),
             // The supervisor writes files only, and never waits for anybody
             // else: both modes are one here, and nothing is dropped.
             "mode" if matches!(value.as_str(), "" | "blocking" | "non-blocking") => {}
@@ -58,10 +47,7 @@ pub(super) fn log(
                 return Err(Error::Invalid(format!("logger: logging mode not supported: {value}")));
             }
             "max-buffer-size" => check_buffer(config, value)?,
-            "compress" if matches!(value.as_str(), "" | "false" | "0") => {}
-            "compress" => {
-                return Err(Error::Unsupported("compressing logs is not built yet".into()));
-            }
+            "compress" => compress = truth(kind, value)?,
             "labels" | "labels-regex" | "env" | "env-regex" | "tag" if kind == "json-file" => {}
             _ if kind == "local" => {
                 return Err(Error::Invalid(format!(
@@ -75,8 +61,40 @@ pub(super) fn log(
             }
         }
     }
+    let rotates = max_size.is_some() && max_file.is_some_and(|files| files > 1);
+    if compress && !rotates {
+        return Err(failed(match kind {
+            "local" => "compression cannot be enabled when max file count is 1",
+            _ => "compress cannot be true when max-file is less than 2 or max-size is not set",
+        }));
+    }
     let attributes = attributes(&config.config, subject)?;
-    Ok(Some(Log { path: path.to_owned(), max_size, max_file, attributes }))
+    Ok(Some(Log { path: path.to_owned(), max_size, max_file, compress, attributes }))
+}
+
+fn failed(why: impl std::fmt::Display) -> Error {
+    Error::Invalid(format!("failed to initialize logging driver: {why}"))
+}
+
+fn count(text: &str) -> Result<u32, Error> {
+    match text.parse() {
+        Ok(0) => Err(failed("max-file cannot be less than 1")),
+        Ok(count) => Ok(count),
+        Err(_) => Err(failed(format_args!("strconv.Atoi: parsing {text:?}: invalid syntax"))),
+    }
+}
+
+/// Go's `strconv.ParseBool`.
+fn truth(kind: &str, text: &str) -> Result<bool, Error> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
+        _ => {
+            let which = if kind == "local" { "error reading compress log option: " } else { "" };
+            let why = format_args!("{which}strconv.ParseBool: parsing {text:?}: invalid syntax");
+            Err(failed(why))
+        }
+    }
 }
 
 fn check_buffer(config: &LogConfig, size: &str) -> Result<(), Error> {
@@ -212,6 +230,18 @@ mod tests {
         assert_eq!(words(&[("mode", "bla")]), "logger: logging mode not supported: bla");
         assert!(words(&[("max-buffer-size", "1m")]).contains("only supported with"));
         assert!(read(&[("max-buffer-size", "1m"), ("mode", "non-blocking")]).is_ok());
+        let compressed = read(&[("compress", "T"), ("max-size", "1k"), ("max-file", "2")]);
+        assert!(compressed.unwrap().unwrap().compress);
+        assert!(words(&[("compress", "true"), ("max-size", "1k")]).contains("less than 2 or max"));
+        assert!(words(&[("compress", "")]).ends_with("parsing \"\": invalid syntax"));
+        let local = |options: &[(&str, &str)]| {
+            log(&LogConfig { kind: "local".into(), ..config(options) }, Path::new("/l"), None)
+        };
+        assert!(local(&[]).unwrap().unwrap().compress, "by default");
+        let alone = local(&[("max-file", "1")]).unwrap_err().to_string();
+        assert!(alone.ends_with("compression cannot be enabled when max file count is 1"));
+        assert!(!local(&[("max-file", "1"), ("compress", "0")]).unwrap().unwrap().compress);
+        assert!(local(&[("max-size", "-1")]).is_err());
         assert!(read(&[("labels-regex", "(")]).is_err());
         assert!(read(&[("tag", "{{range .}}")]).is_err());
     }

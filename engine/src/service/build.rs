@@ -143,9 +143,8 @@ impl Runner {
         match ended {
             Ok(0) if self.keep => {
                 let (store, id) = (self.scope.engine.tools.store.clone(), handle.id());
-                let layers = step.image.layers.clone();
                 let tracker = &self.scope.engine.tools.tracker;
-                let copied = tracker.spawn_blocking(move || store.copy_upper(id, &layers)).await;
+                let copied = tracker.spawn_blocking(move || store.copy_upper(id)).await;
                 self.leave(&handle, Ending::Kept, &step).await;
                 let layer =
                     copied.map_err(|error| Error::internal("cannot make a layer", error))?;

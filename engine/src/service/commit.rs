@@ -70,9 +70,8 @@ impl Scope {
         asked: &CommitContainer,
     ) -> Result<Arc<image::Image>, Error> {
         let store = self.engine.tools.store.clone();
-        let (id, layers) = (record.id, record.layers.clone());
-        let copied =
-            self.engine.tools.tracker.spawn_blocking(move || store.copy_upper(id, &layers));
+        let id = record.id;
+        let copied = self.engine.tools.tracker.spawn_blocking(move || store.copy_upper(id));
         // Kept until the image counts on it.
         let layer =
             copied.await.map_err(|error| Error::internal("cannot make a layer", error))??;

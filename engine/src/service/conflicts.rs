@@ -13,7 +13,8 @@ pub(super) fn check(config: &Config, host: &HostConfig) -> Result<(), Error> {
     let shares = host.network_mode.starts_with("container:");
     let named = !config.hostname.is_empty();
     let exposes = config.exposed_ports.as_ref().is_some_and(|ports| !ports.is_empty());
-    let publishes = !host.port_bindings.is_empty() || host.publish_all_ports;
+    let bound = host.port_bindings.as_ref().is_some_and(|bindings| !bindings.is_empty());
+    let publishes = bound || host.publish_all_ports;
     let refused = [
         (shares && named, "hostname and the network mode"),
         (host.uts_mode == "host" && named, "hostname and the UTS mode"),

@@ -210,7 +210,7 @@ impl Scope {
     /// `Unauthorized`; the registry cannot be reached; `Denied` by policy.
     pub async fn login(&self, registry: &str, auth: Auth) -> Result<String, Error> {
         policy::registry(&self.tenant, registry)?;
-        self.engine.images.login(registry, auth).await
+        self.engine.images.login(&self.tenant, registry, auth).await
     }
 
     /// What a registry says of an image.
@@ -223,7 +223,7 @@ impl Scope {
         auth: Option<Auth>,
     ) -> Result<Distribution, Error> {
         policy::registry(&self.tenant, reference.registry())?;
-        self.engine.images.distribution(reference, auth).await
+        self.engine.images.distribution(&self.tenant, reference, auth).await
     }
 
     /// `docker search`.
@@ -238,7 +238,7 @@ impl Scope {
     ) -> Result<Vec<FoundImage>, Error> {
         let host = term.split_once('/').map_or("", |(host, _)| host);
         policy::registry(&self.tenant, host)?;
-        self.engine.images.search(term, limit, auth).await
+        self.engine.images.search(&self.tenant, term, limit, auth).await
     }
 
     pub(super) fn announce_image(&self, action: &str, id: &str, name: &str, labels: &Labels) {

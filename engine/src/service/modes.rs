@@ -51,8 +51,13 @@ pub(super) fn check(host: &HostConfig) -> Result<(), Error> {
     if let Some((_, words)) = refused.into_iter().find(|(wrong, _)| *wrong) {
         return Err(Error::Invalid(words));
     }
+    // The guard knows a container by its control group's place below the engine's own.
     if !host.cgroup_parent.is_empty() {
-        return Err(Error::Unsupported("--cgroup-parent is not built yet".into()));
+        return Err(Error::Unsupported(format!(
+            "cgroup-parent {:?} is not supported: containers stay in the engine's control group, \
+             where the guard is in force",
+            host.cgroup_parent
+        )));
     }
     host.extra_hosts.iter().flatten().try_for_each(|entry| extra_host(entry))?;
     host.sysctls.iter().flatten().try_for_each(|(name, _)| sysctl(name, host))?;

@@ -188,7 +188,7 @@ fn forbidden(host: &HostConfig) -> Option<String> {
 /// # Errors
 /// `Denied`, naming the registry.
 pub(super) fn registry(tenant: &TenantName, registry: &str) -> Result<(), Error> {
-    if tenant.is_operator() || !image::is_loopback(registry) {
+    if tenant.is_operator() || !image::is_private_registry(registry) {
         return Ok(());
     }
     Err(Error::Denied(format!("tenant {tenant} may not use a registry on the host ({registry})")))

@@ -16,6 +16,7 @@ use super::{
         pack::{Pack, Style},
         unpack,
     },
+    rootfs::{root_directory, root_is_changed},
 };
 use crate::ids::{ContainerId, Digest};
 use nix::sched::{CloneFlags, unshare};
@@ -33,11 +34,8 @@ use std::{
     ffi::CString,
     fs::DirBuilder,
     io::{self, BufWriter, Write},
-    os::unix::{
-        ffi::OsStrExt,
-        fs::{DirBuilderExt, MetadataExt},
-    },
-    path::{Path, PathBuf},
+    os::unix::{ffi::OsStrExt, fs::DirBuilderExt},
+    path::Path,
 };
 
 const DIRECTORY: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
@@ -48,8 +46,6 @@ const BUFFER: usize = 256 << 10;
 pub struct Draft {
     root: OwnedFd,
     staged: Staged,
-    /// Whose owner and mode the root directory had at first.
-    model: PathBuf,
 }
 
 /// An upper directory that nobody writes to any more.
@@ -58,11 +54,7 @@ pub struct Upper(Written);
 
 #[derive(Debug)]
 enum Written {
-    Here {
-        staged: Staged,
-        /// Whose owner and mode the root directory had at first.
-        model: PathBuf,
-    },
+    Here(Staged),
     /// A layer has been made of it already.
     Copied(Option<Pin>),
 }
@@ -77,9 +69,9 @@ impl Draft {
     /// No more changes.
     #[must_use]
     pub fn finish(self) -> Upper {
-        let Self { root, staged, model } = self;
+        let Self { root, staged } = self;
         drop(root);
-        Upper(Written::Here { staged, model })
+        Upper(Written::Here(staged))
     }
 }
 
@@ -90,12 +82,12 @@ impl Upper {
     /// # Errors
     /// It cannot be read or renamed; it refers to lower layers.
     pub fn publish(self) -> Result<Option<Pin>, StoreError> {
-        let (staged, model) = match self.0 {
-            Written::Here { staged, model } => (staged, model),
+        let staged = match self.0 {
+            Written::Here(staged) => staged,
             Written::Copied(layer) => return Ok(layer),
         };
         let path = staged.path().to_owned();
-        let root = differs(&path, &model)?;
+        let root = root_is_changed(&path)?;
         let mut entries = std::fs::read_dir(&path).map_err(StoreError::io("read", &path))?;
         if !root && entries.next().is_none() {
             return Ok(None);
@@ -110,14 +102,6 @@ impl Upper {
     pub fn copied(layer: Option<Pin>) -> Self {
         Self(Written::Copied(layer))
     }
-}
-
-/// The root directory has got another owner or mode.
-fn differs(path: &Path, model: &Path) -> Result<bool, StoreError> {
-    let found = std::fs::metadata(path).map_err(StoreError::io("look at", path))?;
-    let was = std::fs::metadata(model).map_err(StoreError::io("look at", model))?;
-    let of = |it: &std::fs::Metadata| (it.uid(), it.gid(), it.mode());
-    Ok(of(&found) != of(&was))
 }
 
 /// Of the archive that an upper directory packs to.
@@ -159,7 +143,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::NoLayer`]; the kernel refuses the mount.
     pub fn view(&self, layers: &[Digest]) -> Result<OwnedFd, StoreError> {
-        let (mut lower, _) = self.lower(layers)?;
+        let mut lower = self.lower(layers)?;
         // Alone it is no overlay: overlayfs wants two.
         if lower.as_slice() == [super::layers::EMPTY] {
             let path = self.layers_dir().join(super::layers::EMPTY);
@@ -174,7 +158,7 @@ impl Store {
     /// # Errors
     /// As [`Store::view`]; the disk is full.
     pub fn draft(&self, layers: &[Digest]) -> Result<Draft, StoreError> {
-        let (lower, model) = self.lower(layers)?;
+        let lower = self.lower(layers)?;
         let staged = self.stage_in("upper")?;
         let dir = staged.place().to_owned();
         let (upper, work) = (dir.join("upper"), dir.join("work"));
@@ -182,9 +166,9 @@ impl Store {
             let made = DirBuilder::new().mode(0o700).create(path);
             made.map_err(StoreError::io("create", path))?;
         }
-        super::rootfs::like(&upper, &model)?;
+        root_directory(&upper)?;
         let root = self.overlay(&lower, Some((&upper, &work)))?;
-        Ok(Draft { root, staged, model })
+        Ok(Draft { root, staged })
     }
 
     /// Takes a container's upper directory away from it. The container must
@@ -192,12 +176,11 @@ impl Store {
     ///
     /// # Errors
     /// It is not there.
-    pub fn take_upper(&self, id: ContainerId, layers: &[Digest]) -> Result<Upper, StoreError> {
-        let (_, model) = self.lower(layers)?;
+    pub fn take_upper(&self, id: ContainerId) -> Result<Upper, StoreError> {
         let staged = self.stage_in("upper")?;
         let from = self.container_dir(id).join("upper");
         std::fs::rename(&from, staged.path()).map_err(StoreError::io("take away", &from))?;
-        Ok(Upper(Written::Here { staged, model }))
+        Ok(Upper(Written::Here(staged)))
     }
 
     /// Makes a layer of what a container has written so far, and leaves it to
@@ -205,14 +188,9 @@ impl Store {
     ///
     /// # Errors
     /// It cannot be read; the disk is full.
-    pub fn copy_upper(
-        &self,
-        id: ContainerId,
-        layers: &[Digest],
-    ) -> Result<Option<Pin>, StoreError> {
-        let (_, model) = self.lower(layers)?;
+    pub fn copy_upper(&self, id: ContainerId) -> Result<Option<Pin>, StoreError> {
         let path = self.container_dir(id).join("upper");
-        let root = differs(&path, &model)?;
+        let root = root_is_changed(&path)?;
         let mut entries = std::fs::read_dir(&path).map_err(StoreError::io("read", &path))?;
         if !root && entries.next().is_none() {
             return Ok(None);
@@ -334,9 +312,9 @@ mod tests {
         Store::open(dir, TaskTracker::new()).await.unwrap()
     }
 
-    fn seen(root: &OwnedFd) -> PathBuf {
+    fn seen(root: &OwnedFd) -> std::path::PathBuf {
         use std::os::fd::AsRawFd;
-        PathBuf::from(format!("/proc/self/fd/{}", root.as_raw_fd()))
+        std::path::PathBuf::from(format!("/proc/self/fd/{}", root.as_raw_fd()))
     }
 
     fn write(path: &Path, text: &str) {
@@ -364,7 +342,7 @@ mod tests {
         let both = [
             store.view(&layers).unwrap(),
             // As kernels before 6.7 need it.
-            elsewhere(&store.layers_dir(), &store.lower(&layers).unwrap().0, None).unwrap(),
+            elsewhere(&store.layers_dir(), &store.lower(&layers).unwrap(), None).unwrap(),
         ];
         for view in &both {
             let top = seen(view);

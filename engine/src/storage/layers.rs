@@ -430,30 +430,24 @@ impl Store {
         }
     }
 
-    /// Names of directories for overlayfs, uppermost first, and the directory
-    /// whose owner and mode the container's root directory shall have.
-    pub(super) fn lower(&self, layers: &[Digest]) -> Result<(Vec<String>, PathBuf), StoreError> {
+    /// Names of directories for overlayfs, uppermost first.
+    pub(super) fn lower(&self, layers: &[Digest]) -> Result<Vec<String>, StoreError> {
         if layers.len() > MOST {
             return Err(StoreError::TooManyLayers { found: layers.len(), allowed: MOST });
         }
         let known = self.layers().known();
         let mut lower = Vec::<String>::with_capacity(layers.len());
-        let mut root = None;
         for digest in layers.iter().rev() {
             let layer = known.layers.get(digest).ok_or(StoreError::NoLayer(*digest))?;
             // overlayfs refuses a directory twice; only the upper one shows.
             if !lower.contains(&layer.record.name) {
                 lower.push(layer.record.name.clone());
             }
-            if layer.record.root && root.is_none() {
-                root = Some(layer.record.name.clone());
-            }
         }
         if lower.is_empty() {
             lower.push(EMPTY.to_owned());
         }
-        let root = root.unwrap_or_else(|| EMPTY.to_owned());
-        Ok((lower, self.layers_dir().join(root)))
+        Ok(lower)
     }
 }
 

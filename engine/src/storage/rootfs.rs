@@ -38,7 +38,7 @@ impl Store {
         let layers = layers.to_vec();
         self.blocking(move |store| {
             let rootfs = store.rootfs(id, &layers)?;
-            let made = store.make(&rootfs, &layers);
+            let made = Self::make(&rootfs);
             if made.is_err() {
                 store.forget(id);
                 store.trash().take(&rootfs.dir)?;
@@ -55,7 +55,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::NoLayer`].
     pub fn rootfs(&self, id: ContainerId, layers: &[Digest]) -> Result<Rootfs, StoreError> {
-        let (mut lower, _) = self.lower(layers)?;
+        let mut lower = self.lower(layers)?;
         lower.push(super::layers::MOUNT_POINTS.to_owned());
         {
             let mut containers = self.containers();
@@ -94,7 +94,7 @@ impl Store {
         &self,
         layers: &[Digest],
     ) -> Result<(Vec<String>, PathBuf), StoreError> {
-        let (mut lower, _) = self.lower(layers)?;
+        let mut lower = self.lower(layers)?;
         if lower.last().is_none_or(|last| last != EMPTY) {
             // overlayfs wants two where there is nothing to write to.
             lower.push(EMPTY.to_owned());
@@ -131,23 +131,27 @@ impl Store {
         }
     }
 
-    fn make(&self, rootfs: &Rootfs, layers: &[Digest]) -> Result<(), StoreError> {
+    fn make(rootfs: &Rootfs) -> Result<(), StoreError> {
         for path in [&rootfs.dir, &rootfs.work, &rootfs.target, &rootfs.upper] {
             let made = DirBuilder::new().mode(0o700).create(path);
             made.map_err(StoreError::io("create", path))?;
         }
-        // The upper directory's owner and mode are those of the container's `/`.
-        let (_, model) = self.lower(layers)?;
-        like(&rootfs.upper, &model)
+        root_directory(&rootfs.upper)
     }
 }
 
-pub(super) fn like(path: &Path, model: &Path) -> Result<(), StoreError> {
-    let found = std::fs::metadata(model).map_err(StoreError::io("read", model))?;
-    if (found.uid(), found.gid()) != (0, 0) {
-        std::os::unix::fs::chown(path, Some(found.uid()), Some(found.gid()))
-            .map_err(StoreError::io("set the owner of", path))?;
-    }
-    let mode = std::fs::Permissions::from_mode(found.mode() & 0o7777);
-    std::fs::set_permissions(path, mode).map_err(StoreError::io("set the mode of", path))
+/// The mode of a container's `/`, whatever its image says, as with Docker: an
+/// image that was made of a private directory serves other users than root, too.
+const ROOT_MODE: u32 = 0o755;
+
+/// An upper directory's owner and mode are those of the container's `/`.
+pub(super) fn root_directory(upper: &Path) -> Result<(), StoreError> {
+    let mode = std::fs::Permissions::from_mode(ROOT_MODE);
+    std::fs::set_permissions(upper, mode).map_err(StoreError::io("set the mode of", upper))
+}
+
+/// An upper directory's owner or mode is not what it was at first.
+pub(super) fn root_is_changed(upper: &Path) -> Result<bool, StoreError> {
+    let found = std::fs::metadata(upper).map_err(StoreError::io("look at", upper))?;
+    Ok((found.uid(), found.gid(), found.mode() & 0o7777) != (0, 0, ROOT_MODE))
 }

@@ -5,7 +5,8 @@
 //! objects, of which only the last one's text ends in a newline; so does not
 //! the text of a last line that ended without one.
 
-use std::fs::{self, File, OpenOptions};
+use crate::squeeze::{self, Squeeze};
+use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -42,6 +43,8 @@ pub(crate) struct JsonLog {
     held: Vec<u8>,
     /// The beginnings of lines, of stdout and of stderr.
     begun: [Vec<u8>; 2],
+    /// The last file that was rotated, while it is being compressed.
+    squeeze: Option<Squeeze>,
 }
 
 impl JsonLog {
@@ -53,7 +56,9 @@ impl JsonLog {
     pub(crate) fn open(config: Log) -> io::Result<Self> {
         let file = append_to(&config.path)?;
         let size = file.metadata()?.len();
-        Ok(Self { config, file, size, held: Vec::new(), begun: [Vec::new(), Vec::new()] })
+        squeeze::abandon(&aged(&config.path, 1))?;
+        let begun = [Vec::new(), Vec::new()];
+        Ok(Self { config, file, size, held: Vec::new(), begun, squeeze: None })
     }
 
     /// Adds `bytes` of output that came just now.
@@ -152,6 +157,21 @@ impl JsonLog {
                 return Err(error);
             }
         }
+        if let Some(squeeze) = &mut self.squeeze {
+            let outcome = squeeze.go_on(length);
+            self.squeezed(&outcome)?;
+        }
+        Ok(())
+    }
+
+    /// What cannot be compressed stays as it is, and is read as it is.
+    fn squeezed(&mut self, outcome: &io::Result<bool>) -> io::Result<()> {
+        if !matches!(outcome, Ok(false)) {
+            self.squeeze = None;
+        }
+        if outcome.is_err() {
+            squeeze::abandon(&aged(&self.config.path, 1))?;
+        }
         Ok(())
     }
 
@@ -162,11 +182,20 @@ impl JsonLog {
         if kept == 1 {
             self.file.set_len(0)?;
         } else {
-            for age in (1..kept - 1).rev() {
-                rename_if_there(&aged(&path, age), &aged(&path, age + 1))?;
+            if let Some(squeeze) = self.squeeze.take() {
+                let outcome = squeeze.finish().map(|()| true);
+                self.squeezed(&outcome)?;
             }
-            rename_if_there(&path, &aged(&path, 1))?;
+            for age in (1..kept - 1).rev() {
+                squeeze::age(&aged(&path, age), &aged(&path, age + 1))?;
+            }
+            squeeze::age(&path, &aged(&path, 1))?;
             self.file = append_to(&path)?;
+            if self.config.compress {
+                let begun = Squeeze::begin(&aged(&path, 1));
+                let outcome = begun.map(|begun| self.squeeze = Some(begun)).map(|()| false);
+                self.squeezed(&outcome)?;
+            }
         }
         self.size = 0;
         Ok(())
@@ -182,13 +211,6 @@ fn aged(path: &Path, age: u32) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(format!(".{age}"));
     name.into()
-}
-
-fn rename_if_there(from: &Path, to: &Path) -> io::Result<()> {
-    match fs::rename(from, to) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        other => other,
-    }
 }
 
 /// At most [`LONGEST`], less where that would cut a character in two.

@@ -1,7 +1,7 @@
 //! Expected lines are dockerd 28.5's own.
 
 use super::*;
-use std::process::id;
+use std::{fs, io::Read, process::id};
 
 struct Scratch(PathBuf);
 
@@ -13,12 +13,21 @@ impl Scratch {
     }
 
     fn open(&self, max_size: Option<u64>, max_file: Option<u32>) -> JsonLog {
-        JsonLog::open(Log { path: self.0.join("log"), max_size, max_file, attributes: None })
-            .unwrap()
+        self.opened(max_size, max_file, false)
+    }
+
+    fn opened(&self, max_size: Option<u64>, max_file: Option<u32>, compress: bool) -> JsonLog {
+        let path = self.0.join("log");
+        JsonLog::open(Log { path, max_size, max_file, compress, attributes: None }).unwrap()
     }
 
     fn texts(&self, name: &str) -> Vec<String> {
-        let text = fs::read_to_string(self.0.join(name)).unwrap();
+        let mut text = String::new();
+        let mut file = File::open(self.0.join(name)).unwrap();
+        match name.ends_with(".gz") {
+            true => flate2::read::GzDecoder::new(file).read_to_string(&mut text).unwrap(),
+            false => file.read_to_string(&mut text).unwrap(),
+        };
         let parsed =
             text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
         parsed.map(|value| value["log"].as_str().unwrap().to_owned()).collect()
@@ -94,4 +103,37 @@ fn a_full_file_is_rotated_and_only_so_many_are_kept() {
     assert_eq!(scratch.texts("log.1"), ["line 6\n", "line 7\n"]);
     assert_eq!(scratch.texts("log.2"), ["line 4\n", "line 5\n"]);
     assert!(!scratch.0.join("log.3").exists());
+}
+
+#[test]
+fn rotated_files_are_compressed_and_nothing_else_is_left() {
+    let scratch = Scratch::new("compress");
+    // Begun by one that was killed; files from before compression was asked for.
+    for left in ["log.1.gz.tmp", "log.2"] {
+        File::create(scratch.0.join(left)).unwrap().write_all(b"old\n").unwrap();
+    }
+    let mut log = scratch.opened(Some(100), Some(3), true);
+    for number in 0..10 {
+        log.record(Stream::Stdout, format!("line {number}\n").as_bytes()).unwrap();
+    }
+    assert_eq!(scratch.texts("log"), ["line 8\n", "line 9\n"]);
+    assert_eq!(scratch.texts("log.1.gz"), ["line 6\n", "line 7\n"]);
+    assert_eq!(scratch.texts("log.2.gz"), ["line 4\n", "line 5\n"]);
+    assert_eq!(fs::read_dir(&scratch.0).unwrap().count(), 3);
+}
+
+#[test]
+fn a_large_file_is_compressed_while_the_next_one_fills() {
+    let scratch = Scratch::new("squeeze");
+    let mut log = scratch.opened(Some(1 << 20), Some(2), true);
+    let line = "x".repeat(1000) + "\n";
+    let mut written = 0;
+    while !scratch.0.join("log.1.gz").exists() {
+        log.record(Stream::Stdout, line.as_bytes()).unwrap();
+        written += 1;
+        assert!(written < 2000, "it is not done when the next file is full");
+    }
+    assert!(written > 1005, "it was not done at once");
+    assert!(scratch.texts("log.1.gz").iter().all(|text| *text == line));
+    assert!(!scratch.0.join("log.1").exists());
 }

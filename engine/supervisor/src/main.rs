@@ -23,6 +23,7 @@ mod program;
 mod reaper;
 mod root;
 mod setup;
+mod squeeze;
 mod stdio;
 mod user;
 mod watch;

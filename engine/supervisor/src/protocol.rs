@@ -30,7 +30,7 @@ use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
 /// Grows by one whenever a message gets a field or a new message appears.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// What the engine asks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -323,6 +323,9 @@ pub struct Log {
     /// Files kept, the current one included; at least 1.
     #[serde(default)]
     pub max_file: Option<u32>,
+    /// Compress what has been rotated. Since version 3.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub compress: bool,
     /// What every line tells of the container, as a JSON object: Docker's
     /// `attrs`. Since version 2.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -160,6 +160,7 @@ fn documents_are_what_version_1_has() {
             path: "/log".into(),
             max_size: Some(1),
             max_file: Some(2),
+            compress: false,
             attributes: None,
         }),
         oom_file: Some("/oom".into()),

@@ -13,11 +13,6 @@ pub(crate) const DIFFERS: &[(&str, &str)] = &[
         "a_plain_container_may_ping",
         "a raw socket wants `--cap-add NET_RAW` by name, so that nobody can be spoofed unasked",
     ),
-    (
-        "exec_takes_user_environment_and_workdir",
-        "a container's / has the owner and mode that its image gives it; Docker's is always root's, 0755, \
-     and this image's is 0700",
-    ),
 ];
 
 /// Why that engine is known to differ in that case.

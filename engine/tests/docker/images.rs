@@ -106,11 +106,10 @@ fn an_image_is_pushed_and_pulled_by_who_has_logged_in() {
     assert!(said.contains("Pulling from team/box"), "{said}");
     let (status, _) = engine.api("GET", &format!("/distribution/{name}/json"), "");
     assert_eq!(status, 401);
-    // Without the CLI, which asks whoever is there for a password then.
-    let pull = format!("/images/create?fromImage={}/team/box&tag=1", Registry::ADDRESS);
-    let (status, refused) = engine.api("POST", &pull, "");
-    assert_eq!(status, 401, "{refused}");
-    assert!(refused.contains("no basic auth credentials"), "{refused}");
+    engine.ok(&["logout", Registry::ADDRESS]);
+    let refused = engine.fails(1, &["pull", &name]);
+    let url = format!("http://{}/v2/team/box/manifests/1", Registry::ADDRESS);
+    assert!(refused.contains(&format!("Head \"{url}\": no basic auth credentials")), "{refused}");
     drop(registry);
 }
 

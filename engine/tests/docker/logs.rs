@@ -71,27 +71,25 @@ fn an_empty_followed_log_answers_its_headers_at_once() {
 #[test]
 fn a_log_is_rotated_at_its_size_and_still_read_as_one() {
     let engine = Engine::start();
-    engine.ok(&[
-        "run",
-        "--name",
-        "rr",
-        "--log-opt",
-        "max-size=10k",
-        "--log-opt",
-        "max-file=3",
-        "busybox",
-        "sh",
-        "-c",
-        "i=0; while [ $i -lt 300 ]; do echo line $i; i=$((i+1)); done",
-    ]);
-    let said = engine.ok(&["logs", "rr"]);
-    assert!(said.ends_with("line 299"), "{said}");
-    let path = engine.ok(&["inspect", "-f", "{{.LogPath}}", "rr"]);
-    assert!(std::fs::metadata(format!("{path}.1")).is_ok());
-    assert!(std::fs::metadata(format!("{path}.3")).is_err());
-    let lines: Vec<&str> = said.lines().collect();
-    let first: u32 = lines[0].strip_prefix("line ").unwrap().parse().unwrap();
-    assert_eq!(lines.len(), (300 - first) as usize);
+    const SAYS: &str = "i=0; while [ $i -lt 300 ]; do echo line $i; i=$((i+1)); done";
+    for (name, compress, older) in [("rr", "compress=false", ""), ("zz", "compress=true", ".gz")] {
+        let mut run = vec!["run", "--name", name];
+        for option in ["max-size=10k", "max-file=3", compress] {
+            run.extend(["--log-opt", option]);
+        }
+        engine.ok(&[&run[..], &["busybox", "sh", "-c", SAYS]].concat());
+        let said = engine.ok(&["logs", name]);
+        assert!(said.ends_with("line 299"), "{said}");
+        let path = engine.ok(&["inspect", "-f", "{{.LogPath}}", name]);
+        let there = |ending: String| std::fs::metadata(path.clone() + &ending).is_ok();
+        assert!(there(format!(".1{older}")) && there(format!(".2{older}")));
+        assert!(!there(".3".into()) && !there(".3.gz".into()));
+        let lines: Vec<&str> = said.lines().collect();
+        let first: u32 = lines[0].strip_prefix("line ").unwrap().parse().unwrap();
+        assert_eq!(lines.len(), (300 - first) as usize);
+        let tail = engine.ok(&["logs", "--tail", "150", name]);
+        assert_eq!(tail.lines().collect::<Vec<_>>(), lines[lines.len() - 150..]);
+    }
 }
 
 #[test]
@@ -139,6 +137,8 @@ fn every_line_tells_what_was_asked_for_of_its_container() {
     for (driver, option, words) in [
         ("json-file", "bla=1", "unknown log opt 'bla' for json-file log driver"),
         ("local", "labels=x", "unknown log opt 'labels' for log driver local"),
+        ("json-file", "compress=1", "compress cannot be true when max-file is less than 2"),
+        ("local", "max-file=1", "compression cannot be enabled when max file count is 1"),
         ("json-file", "mode=bla", "logger: logging mode not supported: bla"),
         ("json-file", "max-buffer-size=1m", "only supported with 'mode=non-blocking'"),
     ] {

@@ -243,7 +243,7 @@ async fn an_image_is_pushed_with_dockers_words_and_pulled_again() {
     let (pushed, said) = push(&other, &third, None).await;
     pushed.unwrap();
     assert!(words(&said).contains(&format!("{low}: Mounted from team/box")), "{said:?}");
-    let seen = other.images.distribution(&third.parse().unwrap(), None).await.unwrap();
+    let seen = other.images.distribution(&operator, &third.parse().unwrap(), None).await.unwrap();
     assert_eq!(Some(seen.digest.to_string().as_str()), aux["Digest"].as_str());
     assert_eq!(seen.platforms[0].to_string(), "linux/amd64");
 }
@@ -291,10 +291,14 @@ async fn a_registry_with_a_password_lets_in_who_has_it() {
         let refused = engine.images.pull(&operator, &name, None, auth, Progress::default()).await;
         assert!(matches!(refused, Err(Error::Unauthorized(_))), "{refused:?}");
     }
-    let refused = engine.images.login(&host, basic("bad")).await.unwrap_err();
+    let refused =
+        engine.images.login(&TenantName::operator(), &host, basic("bad")).await.unwrap_err();
     let end = "failed with status: 401 Unauthorized";
     assert!(matches!(&refused, Error::Unauthorized(text) if text.ends_with(end)), "{refused:?}");
-    assert_eq!(engine.images.login(&host, basic("word")).await.unwrap(), "");
+    assert_eq!(
+        engine.images.login(&TenantName::operator(), &host, basic("word")).await.unwrap(),
+        ""
+    );
     push(&engine, &name, Some(basic("word"))).await.0.unwrap();
     let reference = name.parse().unwrap();
     let right = Some(basic("word"));

@@ -4,6 +4,7 @@ use std::{
     io::{BufRead as _, BufReader, Write as _},
     net::{IpAddr, TcpListener, UdpSocket},
     process::{Child, Stdio},
+    time::{Duration, Instant},
 };
 
 use tritium_probes::{
@@ -93,7 +94,7 @@ fn an_address_of_several_tenants_is_each_ones_own_and_foreign_to_others() {
     });
     let reached = || [0, 1, 2, 3].map(|nth: usize| people[nth].act(&["connect", &tcp]) == "ok");
     let bind = |nth: usize, addresses: Vec<IpAddr>| {
-        let interface = Interface { host_name: "lo".into(), mac: [0; 6], addresses };
+        let interface = Interface { host_name: "lo".into(), mac: [0; 6], addresses, network: None };
         probes.guard().bind(people[nth].id, &interface).unwrap();
     };
     (0..3).for_each(|nth| bind(nth, vec![address]));
@@ -259,6 +260,48 @@ fn whoever_was_not_admitted_may_nothing() {
     assert_eq!(nobody.act(&["connect", &address]), "ok");
     probes.guard().dismiss(nobody.id).unwrap();
     refused(&["connect", &address]);
+}
+
+/// Entries of a pinned map of the guard's.
+fn entries<K: aya::Pod, V: aya::Pod>(house: &House, name: &str) -> usize {
+    let pins = std::fs::read_dir(&house.config.pin_dir).unwrap().map(|it| it.unwrap().path());
+    let mut found = pins.map(|dir| dir.join(name)).filter(|path| path.exists());
+    let data = aya::maps::MapData::from_pin(found.next().unwrap()).unwrap();
+    let map = aya::maps::HashMap::<_, K, V>::try_from(aya::maps::Map::HashMap(data)).unwrap();
+    map.keys().count()
+}
+
+#[test]
+fn what_is_started_anew_for_ever_loses_no_denial_and_takes_no_more_room() {
+    use tritium_common::{
+        guard::{DenialCount, DenialKey, Label},
+        ids::CgroupId,
+    };
+    let house = House::new();
+    let probes = house.start();
+    let begun = Instant::now();
+    let after = |seconds| begun + Duration::from_secs(seconds);
+    for time in 0..8 {
+        let container = house.container(&format!("c{time}"));
+        probes.guard().admit(container.id, &admission("a", "c")).unwrap();
+        assert_eq!(container.act(&["raw"]), "EPERM");
+        probes.guard().dismiss(container.id).unwrap();
+    }
+    let last = house.container("last");
+    probes.guard().admit(last.id, &admission("a", "c")).unwrap();
+    let counts = || entries::<DenialKey, DenialCount>(&house, "DENIALS");
+    let names = || entries::<CgroupId, Label>(&house, "LABELS");
+    assert_eq!((counts(), names(), denied(&probes, "c", Rule::RawSocket)), (8, 9, 8));
+    probes.guard().sweep(after(5));
+    assert_eq!(counts(), 8, "it may still be counting");
+    probes.guard().sweep(after(60));
+    assert_eq!((counts(), names(), denied(&probes, "c", Rule::RawSocket)), (1, 9, 8));
+    assert_eq!(last.act(&["raw"]), "EPERM");
+    probes.guard().sweep(after(3600));
+    assert_eq!((counts(), names(), denied(&probes, "c", Rule::RawSocket)), (2, 2, 9));
+    probes.guard().dismiss(last.id).unwrap();
+    probes.guard().sweep(after(7200));
+    assert_eq!((counts(), names(), denied(&probes, "c", Rule::RawSocket)), (0, 0, 0));
 }
 
 #[test]

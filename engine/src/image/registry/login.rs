@@ -1,12 +1,16 @@
 //! `docker login`: whether a registry takes those credentials.
 
 use super::{Registry, RegistryError, accepted};
-use crate::image::Auth;
+use crate::{ids::TenantName, image::Auth};
 use reqwest::{Method, StatusCode, header};
 
 /// What to show the next time instead of the password; may be empty.
-pub(in crate::image) async fn login(host: &str, auth: Auth) -> Result<String, RegistryError> {
-    let registry = Registry::open(host, Some(auth)).await?;
+pub(in crate::image) async fn login(
+    tenant: &TenantName,
+    host: &str,
+    auth: Auth,
+) -> Result<String, RegistryError> {
+    let registry = Registry::open(tenant, host, Some(auth)).await?;
     let url = registry.base.clone();
     let first = registry.send(registry.request(Method::GET, &url), Method::GET, &url).await?;
     if first.status() != StatusCode::UNAUTHORIZED {
@@ -18,7 +22,7 @@ pub(in crate::image) async fn login(host: &str, auth: Auth) -> Result<String, Re
     let Some(challenge) = challenge else {
         return Err(RegistryError::LoginFailed { url, status: first.status() });
     };
-    let (authorization, identity) = registry.authorize(&challenge, &[]).await?;
+    let (authorization, identity) = registry.authorize(&url, &challenge, &[]).await?;
     let request = registry.client.get(&url).header(header::AUTHORIZATION, authorization);
     let second = registry.send(request, Method::GET, &url).await?;
     match second.status() {

@@ -5,19 +5,24 @@
 //! size, every digest is checked, and its errors are told in Docker's words.
 
 mod login;
+mod reach;
 mod repository;
 mod search;
 mod token;
 
 pub(super) use login::login;
+pub(super) use reach::Astray;
+pub(crate) use reach::embedded;
+pub use reach::is_private_registry;
 pub(super) use repository::{Access, Mount, Repository};
 pub use search::Found;
 pub(super) use search::search;
 
 use super::Auth;
-use crate::ids::Digest;
+use crate::ids::{Digest, TenantName};
 use bytes::Bytes;
 use futures_util::StreamExt;
+use reach::Reach;
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode, Url, header};
 use serde::Deserialize;
 use std::{
@@ -58,8 +63,11 @@ pub(super) enum RegistryError {
     BadAnswer { url: String, source: serde_json::Error },
     #[error("the answer to \"{url}\" does not say where to go on")]
     NoLocation { url: String },
+    /// For what was asked there.
     #[error("no basic auth credentials")]
-    NoCredentials,
+    NoCredentials { url: String },
+    #[error(transparent)]
+    Astray(#[from] Astray),
     #[error("login attempt to {url} failed with status: {status}")]
     LoginFailed { url: String, status: StatusCode },
 }
@@ -79,8 +87,9 @@ impl RegistryError {
             | Self::BadToken { .. }
             | Self::BadChallenge { .. }
             | Self::BadAnswer { .. }
+            | Self::Astray(_)
             | Self::NoLocation { .. } => None,
-            Self::NoCredentials => Some(StatusCode::UNAUTHORIZED),
+            Self::NoCredentials { .. } => Some(StatusCode::UNAUTHORIZED),
         }
     }
 }
@@ -88,6 +97,7 @@ impl RegistryError {
 /// A registry, and what it gave us to show.
 #[derive(Debug)]
 struct Registry {
+    reach: Reach,
     client: Client,
     sender: Client,
     /// `https://host/v2/`
@@ -97,8 +107,7 @@ struct Registry {
 }
 
 /// Docker's rule: what is on this machine may do without TLS.
-#[must_use]
-pub fn is_loopback(registry: &str) -> bool {
+fn is_loopback(registry: &str) -> bool {
     let authority = format!("http://{registry}").parse::<http::Uri>().ok();
     let host = authority.as_ref().and_then(http::Uri::host).unwrap_or_default();
     let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
@@ -107,7 +116,11 @@ pub fn is_loopback(registry: &str) -> bool {
 
 impl Registry {
     /// Finds out how it is reached.
-    async fn open(registry: &str, auth: Option<Auth>) -> Result<Self, RegistryError> {
+    async fn open(
+        tenant: &TenantName,
+        registry: &str,
+        auth: Option<Auth>,
+    ) -> Result<Self, RegistryError> {
         let host = match registry {
             "docker.io" => "registry-1.docker.io",
             host => host,
@@ -118,12 +131,13 @@ impl Registry {
             url: format!("https://{host}/v2/"),
             source,
         };
-        let client = client(loopback).map_err(unusable)?;
-        let sender = sender(loopback).map_err(unusable)?;
+        let reach = Reach::of(tenant, &format!("https://{host}/v2/"));
+        let client = client(loopback, &reach).map_err(unusable)?;
+        let sender = sender(loopback, &reach).map_err(unusable)?;
         let secure = !loopback || client.get(format!("https://{host}/v2/")).send().await.is_ok();
         let scheme = if secure { "https" } else { "http" };
         let base = format!("{scheme}://{host}/v2/");
-        Ok(Self { client, sender, base, auth, authorization: Mutex::default() })
+        Ok(Self { reach, client, sender, base, auth, authorization: Mutex::default() })
     }
 
     /// Asks, and asks again with credentials if the registry wants some.
@@ -142,7 +156,7 @@ impl Registry {
         let challenge = first.headers().get(header::WWW_AUTHENTICATE);
         let challenge = challenge.and_then(|text| text.to_str().ok()).map(str::to_owned);
         let Some(challenge) = challenge else { return accepted(first, url).await };
-        let (authorization, _) = self.authorize(&challenge, scopes).await?;
+        let (authorization, _) = self.authorize(url, &challenge, scopes).await?;
         *self.authorization.lock().unwrap_or_else(PoisonError::into_inner) = Some(authorization);
         let request = prepare(self.request(method.clone(), url));
         accepted(self.send(request, method, url).await?, url).await
@@ -176,6 +190,7 @@ impl Registry {
         method: Method,
         url: &str,
     ) -> Result<Response, RegistryError> {
+        self.reach.check(url)?;
         let unreachable = |source| {
             let url = url.to_owned();
             RegistryError::Unreachable { method, url, source }
@@ -189,14 +204,14 @@ pub(crate) fn web_client() -> reqwest::ClientBuilder {
     builder().read_timeout(SILENCE)
 }
 
-fn client(loopback: bool) -> Result<Client, reqwest::Error> {
-    build(web_client(), loopback)
+fn client(loopback: bool, reach: &Reach) -> Result<Client, reqwest::Error> {
+    build(reach.limit(web_client()), loopback)
 }
 
 /// For what is sent: it has no answer until it has been sent, however long
 /// that takes, as long as the other side takes it.
-fn sender(loopback: bool) -> Result<Client, reqwest::Error> {
-    build(builder().tcp_user_timeout(SILENCE), loopback)
+fn sender(loopback: bool, reach: &Reach) -> Result<Client, reqwest::Error> {
+    build(reach.limit(builder().tcp_user_timeout(SILENCE)), loopback)
 }
 
 fn builder() -> reqwest::ClientBuilder {

@@ -2,7 +2,7 @@
 
 use super::{Registry, RegistryError, accepted, check, document};
 use crate::{
-    ids::Digest,
+    ids::{Digest, TenantName},
     image::{Auth, Reference, manifest},
 };
 use bytes::Bytes;
@@ -47,11 +47,12 @@ pub(in crate::image) struct Repository {
 impl Repository {
     /// Finds out how the registry is reached.
     pub(in crate::image) async fn open(
+        tenant: &TenantName,
         reference: &Reference,
         auth: Option<Auth>,
         access: Access,
     ) -> Result<Self, RegistryError> {
-        let registry = Registry::open(reference.registry(), auth).await?;
+        let registry = Registry::open(tenant, reference.registry(), auth).await?;
         let name = reference.repository();
         let base = format!("{}{name}", registry.base);
         let scopes = match access {

@@ -1,7 +1,7 @@
 //! `docker search`: a registry of version 1's index, which only Docker Hub has.
 
-use super::{client, document, is_loopback, token::basic};
-use crate::{error::Error, image::Auth};
+use super::{client, document, is_loopback, reach::Reach, token::basic};
+use crate::{error::Error, ids::TenantName, image::Auth};
 use reqwest::{StatusCode, header};
 use serde::Deserialize;
 
@@ -27,6 +27,7 @@ struct Answer {
 
 /// `term` may begin with the registry's name.
 pub(in crate::image) async fn search(
+    tenant: &TenantName,
     term: &str,
     limit: u32,
     auth: Option<&Auth>,
@@ -38,7 +39,7 @@ pub(in crate::image) async fn search(
         let doing = format!("Get \"{url}\"");
         move |source| Error::internal(doing, source)
     };
-    let client = client(loopback).map_err(unreachable(&secure))?;
+    let client = client(loopback, &Reach::of(tenant, &secure)).map_err(unreachable(&secure))?;
     let plain = loopback && client.get(format!("https://{host}/v1/_ping")).send().await.is_err();
     let url = if plain { format!("http://{host}/v1/search") } else { secure };
     let number = limit.to_string();

@@ -15,10 +15,11 @@ pub(super) struct Token {
 }
 
 impl Registry {
-    /// The value of the `Authorization` header that answers a challenge, and
+    /// To ask for `url`: the value of the `Authorization` header that answers a challenge, and
     /// the token with which to ask for another one, if the server gave that.
     pub(super) async fn authorize(
         &self,
+        url: &str,
         challenge: &str,
         scopes: &[String],
     ) -> Result<(String, String), RegistryError> {
@@ -29,7 +30,7 @@ impl Registry {
         }
         if scheme.eq_ignore_ascii_case("basic") {
             let Some(Auth::Basic { username, password }) = &self.auth else {
-                return Err(RegistryError::NoCredentials);
+                return Err(RegistryError::NoCredentials { url: url.to_owned() });
             };
             return Ok((basic(username, password), String::new()));
         }
@@ -55,6 +56,7 @@ impl Registry {
         service: &str,
         scopes: &[String],
     ) -> Result<Token, RegistryError> {
+        self.reach.check(realm)?;
         let mut query = vec![("service", service)];
         let joined = scopes.join(" ");
         let request = match &self.auth {

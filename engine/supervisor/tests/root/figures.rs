@@ -65,8 +65,13 @@ fn exec_of_true() {
 #[ignore = "measures; says nothing about right or wrong"]
 fn memory_of_an_idle_one() {
     let mut bench = Bench::with(&["sleep", "1000"]);
-    bench.launch.log =
-        Some(Log { path: bench.top.join("log"), max_size: None, max_file: None, attributes: None });
+    bench.launch.log = Some(Log {
+        path: bench.top.join("log"),
+        max_size: None,
+        max_file: None,
+        compress: false,
+        attributes: None,
+    });
     let (fds, _attached) = bench.start();
     let of =
         |file: &str| fs::read_to_string(format!("/proc/{}/{file}", bench.supervisor.id())).unwrap();
@@ -105,6 +110,7 @@ fn a_gibibyte_through_standard_output() {
             path,
             max_size: Some(100 << 20),
             max_file: Some(2),
+            compress: false,
             attributes: None,
         });
         let begun = Instant::now();

@@ -37,8 +37,13 @@ fn a_terminal_is_one_and_its_bytes_come_raw() {
 #[test]
 fn the_log_is_written_without_an_engine() {
     let mut bench = Bench::shell("echo one; printf two");
-    bench.launch.log =
-        Some(Log { path: bench.top.join("log"), max_size: None, max_file: None, attributes: None });
+    bench.launch.log = Some(Log {
+        path: bench.top.join("log"),
+        max_size: None,
+        max_file: None,
+        compress: false,
+        attributes: None,
+    });
     bench.send_launch(Vec::new());
     bench.engine = None;
     bench.supervisor.wait().unwrap();
