@@ -36,6 +36,7 @@ mod stats;
 mod tools;
 mod top;
 mod update;
+mod users;
 
 pub use archive::{Extraction, PathStat};
 pub use bring_up::{admission, interface};
