@@ -11,7 +11,7 @@ use aya_ebpf::{
 use tritium_common::{
     guard::{
         Binding, DenialCount, DenialKey, DeviceKey, Entry, ExecKey, Label, MAX_CONTAINERS, Owner,
-        SharedKey,
+        PeerKey, SharedKey,
     },
     ids::CgroupId,
     trace::{ErrorKey, MAX_WATCHED, Row, RowKey, State, Task, Watched},
@@ -42,6 +42,10 @@ pub(crate) static SHARED: HashMap<SharedKey, CgroupId> =
 /// Interfaces of containers, by index of the host's end; what is not in here sends nothing.
 #[map]
 pub(crate) static BINDINGS: HashMap<u32, Binding> =
+    HashMap::with_max_entries(2 * MAX_CONTAINERS, NO_PREALLOC);
+/// The same by Ethernet address, of networks whose containers may talk to each other.
+#[map]
+pub(crate) static PEERS: HashMap<PeerKey, u32> =
     HashMap::with_max_entries(2 * MAX_CONTAINERS, NO_PREALLOC);
 /// Devices beyond the default ones, and what may be done to them.
 #[map]
@@ -107,6 +111,10 @@ pub(crate) static TASK_MASK: Global<u32> = Global::new(0);
 /// Copies of each row less one; CPUs share a copy when there are more CPUs than copies.
 #[unsafe(no_mangle)]
 pub(crate) static SHARD_MASK: Global<u32> = Global::new(0);
+
+/// Whether frames may go from interface to interface past the bridge.
+#[unsafe(no_mangle)]
+pub(crate) static DIRECT: Global<u32> = Global::new(0);
 
 /// Byte offsets of kernel struct members, named STRUCT__MEMBER.
 macro_rules! offsets {

@@ -1,7 +1,11 @@
 //! What an operator can turn, as flags: one flat struct, complete once parsed.
 
 use clap::Parser;
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
+
+/// How long what is kept ready for the next container stays short of one after
+/// somebody took it: about a start, which needs the processors more.
+pub(crate) const REFILL_AFTER: Duration = Duration::from_millis(6);
 
 /// The Docker Engine API on bare metal.
 #[derive(Debug, Clone, Parser)]

@@ -104,6 +104,15 @@ ids! {
     Digest = "sha256:";
 }
 
+impl NetworkId {
+    /// A number that tells it from others, never 0: its first eight bytes.
+    #[must_use]
+    pub fn number(&self) -> u64 {
+        let [a, b, c, d, e, f, g, h, ..] = self.0;
+        u64::from_ne_bytes([a, b, c, d, e, f, g, h]).max(1)
+    }
+}
+
 /// An image is named by the digest of its configuration.
 pub type ImageId = Digest;
 

@@ -11,8 +11,8 @@
 //! | [`image`] | names and bytes of images | `storage` |
 //! | [`network`], [`runtime`], [`storage`] | the kernel's side of things | only the base |
 //!
-//! The base is `ids`, `signal`, `spec`, `signal`, `error`, `events`, `config`, `telemetry`, and may be
-//! used by all. `tests/layers.rs` is this table as a test.
+//! The base is `ids`, `signal`, `spec`, `error`, `events`, `config`, `telemetry`, and may be used by
+//! all. `tests/layers.rs` is this table as a test.
 #![forbid(unsafe_code)]
 
 pub mod api;

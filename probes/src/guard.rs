@@ -17,7 +17,7 @@ use sha2::{Digest as _, Sha256};
 use tritium_common::{
     guard::{
         ALL_DEVICES, ANY, BLOCK, Binding, CHARACTER, DeviceKey, Entry, ExecKey, Label, MKNOD,
-        OWN_DEVICES, Owner, RAW_SOCKETS, READ, SYSCTL_WRITES, WRITE,
+        OWN_DEVICES, Owner, PeerKey, RAW_SOCKETS, READ, SYSCTL_WRITES, WRITE,
     },
     ids::{CgroupId, TenantId},
 };
@@ -117,6 +117,7 @@ struct State {
     labels: maps::HashMap<MapData, CgroupId, Label>,
     addresses: Addresses,
     bindings: maps::HashMap<MapData, u32, Binding>,
+    peers: maps::HashMap<MapData, PeerKey, u32>,
     devices: maps::HashMap<MapData, DeviceKey, u32>,
     exec_denied: maps::HashMap<MapData, ExecKey, u32>,
     denials: Denials,
@@ -176,6 +177,7 @@ impl Guard {
             labels: hash(object, "LABELS")?,
             addresses: Addresses::open(object)?,
             bindings: hash(object, "BINDINGS")?,
+            peers: hash(object, "PEERS")?,
             devices: hash(object, "DEVICES")?,
             exec_denied: hash(object, "EXEC_DENIED")?,
             denials: Denials::open(object)?,
@@ -301,6 +303,9 @@ impl Guard {
             state.held.entry(cgroup).or_default().addresses.insert(address);
         }
         state.bindings.insert(index, binding, 0).map_err(doing())?;
+        if let Some(peer) = wire::peer(&binding) {
+            state.peers.insert(peer, index, 0).map_err(doing())?;
+        }
         state.held.entry(cgroup).or_default().interfaces.insert(index);
         Ok(())
     }
@@ -316,7 +321,7 @@ impl Guard {
         let doing =
             || GuardFault::while_(format!("unbind {} of cgroup {}", interface.host_name, cgroup.0));
         if let Ok((index, _)) = wire::binding(cgroup, TenantId(0), interface) {
-            absent_is_fine(state.bindings.remove(&index)).map_err(doing())?;
+            state.unbind(index, cgroup).map_err(doing())?;
             state.held.entry(cgroup).or_default().interfaces.remove(&index);
         }
         for address in &interface.addresses {
@@ -424,13 +429,26 @@ impl State {
         }
     }
 
+    /// Takes an interface back, unless it is another container's by now.
+    fn unbind(&mut self, index: u32, cgroup: CgroupId) -> Result<(), MapError> {
+        let binding = match self.bindings.get(&index, 0) {
+            Ok(binding) if binding.cgroup == cgroup => binding,
+            Ok(_) | Err(MapError::KeyNotFound) => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        if let Some(peer) = wire::peer(&binding)
+            && self.peers.get(&peer, 0).is_ok_and(|at| at == index)
+        {
+            absent_is_fine(self.peers.remove(&peer))?;
+        }
+        absent_is_fine(self.bindings.remove(&index))
+    }
+
     /// Takes back every interface and address of a container.
     fn release_all(&mut self, cgroup: CgroupId) -> Result<(), MapError> {
         let Some(held) = self.held.remove(&cgroup) else { return Ok(()) };
         for index in held.interfaces {
-            if self.bindings.get(&index, 0).is_ok_and(|binding| binding.cgroup == cgroup) {
-                absent_is_fine(self.bindings.remove(&index))?;
-            }
+            self.unbind(index, cgroup)?;
         }
         for address in held.addresses {
             self.addresses.release(cgroup, &address)?;

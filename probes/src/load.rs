@@ -112,12 +112,13 @@ const TRACE: [(&str, &str); 5] = [
     ("trace_enter", "sys_enter"),
 ];
 
-const GUARD_MAPS: [&str; 12] = [
+const GUARD_MAPS: [&str; 13] = [
     "CONTAINERS",
     "LABELS",
     "ADDRESSES",
     "SHARED",
     "BINDINGS",
+    "PEERS",
     "DEVICES",
     "EXEC_DENIED",
     "DENIALS",
@@ -280,6 +281,7 @@ fn load_object(
     let btf = Btf::from_sys_fs().map_err(Load::Btf)?;
     let (tasks, shards) = (task_entries(), shards());
     let (task_mask, shard_mask) = (tasks - 1, shards - 1);
+    let direct = u32::from(counts_what_is_redirected());
     let mut loader = EbpfLoader::new();
     loader.btf(Some(&btf));
     for (global, offset) in &offsets {
@@ -289,6 +291,7 @@ fn load_object(
     loader.override_global("ENGINE_CGROUP", &place.cgroup_id, true);
     loader.override_global("TASK_MASK", &task_mask, true);
     loader.override_global("SHARD_MASK", &shard_mask, true);
+    loader.override_global("DIRECT", &direct, true);
     loader.map_max_entries("TASKS", tasks);
     loader.map_max_entries("ROWS", (place.trace_rows + 1) * shards);
     loader.map_max_entries("FREE_ROWS", place.trace_rows);
@@ -303,6 +306,16 @@ fn load_object(
     let object = loader.load(OBJECT).map_err(|error| Load::Object(Box::new(error)))?;
     drop(loader);
     Ok((object, btf))
+}
+
+/// Whether an interface counts what bpf_redirect_peer puts into it: since Linux 6.8
+/// (`NETDEV_PCPU_STAT_TSTATS` of drivers/net/veth.c). Before, a container would seem to receive
+/// nothing, so there everything goes over the bridge.
+fn counts_what_is_redirected() -> bool {
+    let Ok(names) = nix::sys::utsname::uname() else { return false };
+    let release = names.release().to_string_lossy();
+    let mut numbers = release.split(['.', '-']).map_while(|part| part.parse::<u32>().ok());
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (6, 8)
 }
 
 /// Maps of the guard, pinned: those that are there already, or new ones.

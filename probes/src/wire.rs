@@ -27,7 +27,7 @@ use nix::{
     sched::{CloneFlags, unshare},
 };
 use tritium_common::{
-    guard::{Binding, MAX_ADDRESSES, words},
+    guard::{Binding, MAX_ADDRESSES, PeerKey, words},
     ids::{CgroupId, TenantId},
 };
 
@@ -44,6 +44,8 @@ pub struct Interface {
     pub mac: [u8; 6],
     /// Its addresses. The link-local one that goes with `mac` is added where one is IPv6.
     pub addresses: Vec<IpAddr>,
+    /// What its network is known by, if those on it may talk to each other: never 0.
+    pub network: Option<u64>,
 }
 
 /// Why an interface could not be fenced or bound.
@@ -171,7 +173,14 @@ pub(crate) fn binding(
     for (place, address) in addresses.iter_mut().zip(all) {
         *place = words(&octets(address));
     }
-    Ok((index, Binding { cgroup, tenant, addresses, mac: interface.mac, reserved: 0 }))
+    let network = interface.network.unwrap_or(0);
+    Ok((index, Binding { cgroup, tenant, addresses, mac: interface.mac, reserved: 0, network }))
+}
+
+/// What others on its network find it by.
+pub(crate) fn peer(binding: &Binding) -> Option<PeerKey> {
+    let Binding { network, mac, .. } = *binding;
+    (network != 0).then_some(PeerKey { network, mac, reserved: 0 })
 }
 
 /// What the kernel gives an interface of that Ethernet address (`addr_gen_mode` 0, RFC 4291
@@ -211,6 +220,7 @@ mod tests {
             host_name: "lo".into(),
             mac: [2, 0x42, 10, 0, 0, 2],
             addresses: vec!["10.0.0.2".parse().unwrap()],
+            network: None,
         };
         let known = |interface: &Interface| {
             let (_, binding) = binding(CgroupId(1), TenantId(2), interface).unwrap();

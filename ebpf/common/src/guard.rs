@@ -116,6 +116,20 @@ pub struct Binding {
     pub mac: [u8; 6],
     /// Zero.
     pub reserved: u16,
+    /// The network whose interfaces it may send to directly; 0 for none.
+    pub network: u64,
+}
+
+/// An interface among those of its network. The value is the index of the host's end.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Pod, Zeroable)]
+pub struct PeerKey {
+    /// As in [`Binding`].
+    pub network: u64,
+    /// Its Ethernet address.
+    pub mac: [u8; 6],
+    /// Zero.
+    pub reserved: u16,
 }
 
 /// An address as two numbers, which are compared faster than sixteen.
@@ -234,6 +248,7 @@ record!(
     Owner,
     SharedKey,
     Binding,
+    PeerKey,
     DeviceKey,
     ExecKey,
     DenialKey,
@@ -245,7 +260,8 @@ const _: () = assert!(size_of::<Entry>() == 16);
 const _: () = assert!(size_of::<Label>() == 456);
 const _: () = assert!(size_of::<Owner>() == 16);
 const _: () = assert!(size_of::<SharedKey>() == 24);
-const _: () = assert!(size_of::<Binding>() == 120);
+const _: () = assert!(size_of::<Binding>() == 128);
+const _: () = assert!(size_of::<PeerKey>() == 16);
 const _: () = assert!(size_of::<DeviceKey>() == 24);
 const _: () = assert!(size_of::<ExecKey>() == 24);
 const _: () = assert!(size_of::<DenialKey>() == 16);

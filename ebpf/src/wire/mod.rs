@@ -5,16 +5,20 @@
 //! IP addresses and claims no others; who may speak for routers and DHCP servers is the
 //! host alone. What only the network room could have sent this way, or nobody, is dropped:
 //! an interface that is bound to no container sends nothing.
+//!
+//! A packet for another container of the same network is put into its namespace at once: the
+//! bridge would do nothing but that, and queue it once more. Everything else goes the bridge's
+//! way: what is for many, for the host, or for an address that nobody has.
 
-use aya_ebpf::{macros::classifier, programs::TcContext};
+use aya_ebpf::{helpers::generated, macros::classifier, programs::TcContext};
 use tritium_common::{
-    guard::{self, Binding, rule},
+    guard::{self, Binding, PeerKey, rule},
     traffic::{OTHER_TENANT, UNKNOWN},
 };
 
 use crate::{
     denial::{self, Detail},
-    maps::BINDINGS,
+    maps::{BINDINGS, DIRECT, PEERS},
     tenant, traffic,
 };
 
@@ -25,6 +29,9 @@ mod ipv6;
 const PASS: i32 = -1;
 /// `TC_ACT_SHOT`.
 const DROP: i32 = 2;
+
+/// `PACKET_HOST` of linux/if_packet.h.
+const FOR_ME: u32 = 0;
 
 /// Length of an Ethernet header.
 const ETHERNET: usize = 14;
@@ -54,7 +61,7 @@ pub(crate) fn guard_wire(ctx: TcContext) -> i32 {
     // SAFETY: as in `tenant::entry`.
     let Some(binding) = (unsafe { BINDINGS.get(interface) }) else { return DROP };
     let mut frame = Frame { ctx: &ctx, binding, address: [0; 16], kind: 0, protocol: 0 };
-    let Err(rule) = frame.judge() else { return PASS };
+    let Err(rule) = frame.judge() else { return frame.shorten() };
     let numbers = [u32::from(frame.kind), u32::from(frame.protocol), 0, 0];
     let peer = if rule == rule::PACKET { OTHER_TENANT } else { UNKNOWN };
     traffic::dropped(binding.cgroup, peer);
@@ -63,6 +70,27 @@ pub(crate) fn guard_wire(ctx: TcContext) -> i32 {
 }
 
 impl Frame<'_> {
+    /// Sends what is a neighbour's to the neighbour.
+    #[inline(always)]
+    fn shorten(&self) -> i32 {
+        let network = self.binding.network;
+        if DIRECT.load() == 0 || network == 0 || (self.kind != IPV4 && self.kind != IPV6) {
+            return PASS;
+        }
+        let Ok(mac) = self.ctx.load(0) else { return PASS };
+        // SAFETY: as in `tenant::entry`.
+        let Some(peer) = (unsafe { PEERS.get(PeerKey { network, mac, reserved: 0 }) }) else {
+            return PASS;
+        };
+        // It came by another interface's address, which is only right on a bridge.
+        // SAFETY: the kernel passes a whole __sk_buff.
+        if unsafe { generated::bpf_skb_change_type(self.ctx.skb.skb, FOR_ME) } != 0 {
+            return PASS;
+        }
+        // SAFETY: the helper takes any index; the kernel drops the frame if it is nobody's.
+        unsafe { generated::bpf_redirect_peer(*peer, 0) as i32 }
+    }
+
     #[inline(always)]
     fn judge(&mut self) -> Judgement {
         let source: [u8; 6] = self.load(6)?;

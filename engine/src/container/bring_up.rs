@@ -263,6 +263,7 @@ pub fn interface(endpoint: &Endpoint) -> Interface {
         host_name: endpoint.host_interface.clone(),
         mac: endpoint.mac.0,
         addresses: endpoint.addresses().collect(),
+        network: (!endpoint.isolated).then(|| endpoint.network_id.number()),
     }
 }
 

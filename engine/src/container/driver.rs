@@ -75,6 +75,9 @@ pub(super) struct Driver {
     pub(super) endings: Vec<Ending>,
     pub(super) backoff: Backoff,
     pub(super) restart_at: Option<Instant>,
+    /// When its end goes on record. Until then the supervisor's file says how
+    /// it ended, so nothing is lost; and most that end are removed right away.
+    pub(super) end_due: Option<Instant>,
     /// The user has killed it: no restart by policy this time.
     pub(super) no_restart: bool,
     /// Nothing is left of it; the loop ends.
@@ -123,6 +126,7 @@ pub fn adopt(record: Record, running: Option<Running>, tools: &Tools) -> Handle 
         endings: Vec::new(),
         backoff: Backoff::default(),
         restart_at: None,
+        end_due: None,
         no_restart: false,
         removed: false,
     };
@@ -169,12 +173,17 @@ impl Driver {
     }
 
     fn next_deadline(&self) -> Option<Instant> {
-        self.endings.iter().filter_map(|ending| ending.kill_at).chain(self.restart_at).min()
+        let kills = self.endings.iter().filter_map(|ending| ending.kill_at);
+        kills.chain(self.restart_at).chain(self.end_due).min()
     }
 
-    /// The grace period of a stop, or the pause before a restart, is over.
+    /// The grace period of a stop, or the pause before a restart or a record,
+    /// is over.
     async fn due(&mut self) {
         let now = Instant::now();
+        if self.end_due.is_some_and(|at| at <= now) {
+            return self.record_end().await;
+        }
         if self.restart_at.is_some_and(|at| at <= now) {
             self.restart_at = None;
             self.record.restart_count += 1;
@@ -201,6 +210,10 @@ impl Driver {
     }
 
     async fn serve(&mut self, request: Request) {
+        // Whatever else is asked builds on what is on record.
+        if self.end_due.is_some() && !matches!(request, Request::Remove { .. }) {
+            self.record_end().await;
+        }
         match request {
             Request::Start { done } => {
                 let outcome = self.start_asked().await;

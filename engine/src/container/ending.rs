@@ -14,6 +14,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 const SIGTERM: i32 = nix::sys::signal::Signal::SIGTERM as i32;
+/// How long the record of an end waits for what may come after it.
+const SOON: Duration = Duration::from_millis(20);
 
 /// Somebody waits for the container to end.
 pub(super) struct Ending {
@@ -157,17 +159,32 @@ impl Driver {
         self.publish();
         // An error only says that nobody waits.
         drop(self.exits.send(WaitOutcome { code, error: None }));
+        if endings.is_empty() && !restart {
+            if self.record.host.auto_remove {
+                return self.auto_remove().await;
+            }
+            self.end_due = Some(Instant::now() + SOON);
+            return;
+        }
         self.settle(endings).await;
         if self.record.host.auto_remove && !restart && self.running.is_none() && !self.removed {
             self.auto_remove().await;
         }
     }
 
-    pub(super) async fn settle(&mut self, endings: Vec<Ending>) {
+    /// Its end is on record from here on, and the supervisor's file goes.
+    pub(super) async fn record_end(&mut self) {
+        self.end_due = None;
         if let Err(error) = self.save().await {
             tracing::error!(container = %self.record.id, error = %chain(&error), "cannot record its end");
         } else {
             self.tools.runtime.forget_exit(self.record.id);
+        }
+    }
+
+    pub(super) async fn settle(&mut self, endings: Vec<Ending>) {
+        if !endings.iter().any(|ending| matches!(ending.then, Then::Remove(_))) {
+            self.record_end().await;
         }
         let mut removed = None;
         for Ending { then, done, .. } in endings {

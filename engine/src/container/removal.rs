@@ -60,10 +60,11 @@ impl Driver {
             self.publish();
             return Err(error);
         }
+        self.end_due = None;
         self.tools.store.remove_rootfs(id).await.map_err(|error| {
             Error::internal(format!("cannot remove the files of container {id}"), error)
         })?;
-        self.tools.runtime.cleanup(id).await;
+        self.tools.runtime.forget_exit(id);
         self.tools.registry.remove(id);
         self.tools.volumes.release(id);
         self.tools.announce(&self.record, "destroy", &[]);

@@ -1,7 +1,7 @@
 //! Interfaces, addresses and routes: the part of rtnetlink(7) that is needed.
 
 use super::{
-    Counters, Mac,
+    Mac,
     netlink::{Ack, Conversation},
 };
 use ipnet::IpNet;
@@ -40,8 +40,6 @@ pub(super) struct Link {
     pub(super) is_up: bool,
     /// Whether its bridge passes frames from it and to it.
     pub(super) is_forwarding: bool,
-    /// From the container's side, so for the host's end of a veth.
-    pub(super) counters: Counters,
 }
 
 impl From<LinkMessage> for Link {
@@ -54,7 +52,6 @@ impl From<LinkMessage> for Link {
             is_bridge: false,
             is_up: false,
             is_forwarding: false,
-            counters: Counters::default(),
         };
         for attribute in message.attributes {
             #[expect(clippy::wildcard_enum_match_arm, reason = "the kernel tells more than we ask")]
@@ -66,18 +63,6 @@ impl From<LinkMessage> for Link {
                 LinkAttribute::LinkInfo(info) => {
                     link.is_bridge = info.contains(&LinkInfo::Kind(InfoKind::Bridge));
                     link.is_forwarding = info.iter().any(is_forwarding);
-                }
-                LinkAttribute::Stats64(host) => {
-                    link.counters = Counters {
-                        rx_bytes: host.tx_bytes,
-                        rx_packets: host.tx_packets,
-                        rx_errors: host.tx_errors,
-                        rx_dropped: host.tx_dropped,
-                        tx_bytes: host.rx_bytes,
-                        tx_packets: host.rx_packets,
-                        tx_errors: host.rx_errors,
-                        tx_dropped: host.rx_dropped,
-                    }
                 }
                 _ => {}
             }

@@ -60,8 +60,8 @@ mod zones;
 pub use definition::{AddressPool, BRIDGE_NAME, Definition, Driver};
 pub use error::Error;
 pub use types::{
-    AttachRequest, Attachment, BadMac, Connected, Counters, Endpoint, EndpointRequest, Mac,
-    Network, NetworkConfig, Proto, PublishRequest, Published,
+    AttachRequest, Attachment, BadMac, Connected, Endpoint, EndpointRequest, Mac, Network,
+    NetworkConfig, Proto, PublishRequest, Published,
 };
 pub use zones::Zone;
 
@@ -227,26 +227,6 @@ impl Networks {
     /// The kernel refuses.
     pub async fn detach(&self, container: ContainerId) -> Result<(), Error> {
         self.ask(|reply| owner::Command::Detach { container, reply }).await?
-    }
-
-    /// What a container has sent and received, by interface inside.
-    ///
-    /// # Errors
-    /// The kernel refuses.
-    pub async fn interfaces(
-        &self,
-        container: ContainerId,
-    ) -> Result<Vec<(String, Counters)>, Error> {
-        self.ask(|reply| owner::Command::Stats { container, reply }).await?
-    }
-
-    /// The same in all; none if it has no interface.
-    ///
-    /// # Errors
-    /// The kernel refuses.
-    pub async fn stats(&self, container: ContainerId) -> Result<Option<Counters>, Error> {
-        let all = self.interfaces(container).await?;
-        Ok(all.into_iter().map(|(_, counters)| counters).reduce(Counters::plus))
     }
 
     /// Removes every bridge, interface and rule of this engine, and stops.

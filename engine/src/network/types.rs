@@ -84,6 +84,9 @@ pub struct Endpoint {
     /// The network has no way out.
     #[serde(default)]
     pub internal: bool,
+    /// Those on it may not talk to each other.
+    #[serde(default)]
+    pub isolated: bool,
     pub endpoint_id: NetworkId,
     pub address: Option<Ipv4Addr>,
     /// Length of the subnet's prefix, in bits; 0 without an address.
@@ -145,35 +148,6 @@ pub struct Network {
     pub bridge: String,
     /// Who is on it, by container.
     pub endpoints: Vec<(ContainerId, Endpoint)>,
-}
-
-/// What an interface has counted, seen from inside the container.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Counters {
-    pub rx_bytes: u64,
-    pub rx_packets: u64,
-    pub rx_errors: u64,
-    pub rx_dropped: u64,
-    pub tx_bytes: u64,
-    pub tx_packets: u64,
-    pub tx_errors: u64,
-    pub tx_dropped: u64,
-}
-
-impl Counters {
-    #[must_use]
-    pub(super) fn plus(self, other: Self) -> Self {
-        Self {
-            rx_bytes: self.rx_bytes + other.rx_bytes,
-            rx_packets: self.rx_packets + other.rx_packets,
-            rx_errors: self.rx_errors + other.rx_errors,
-            rx_dropped: self.rx_dropped + other.rx_dropped,
-            tx_bytes: self.tx_bytes + other.tx_bytes,
-            tx_packets: self.tx_packets + other.tx_packets,
-            tx_errors: self.tx_errors + other.tx_errors,
-            tx_dropped: self.tx_dropped + other.tx_dropped,
-        }
-    }
 }
 
 /// A transport protocol that can be published.

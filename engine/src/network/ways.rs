@@ -37,6 +37,7 @@ mod tests {
     fn on(network: &str, priority: i64, [ipv4, ipv6]: [bool; 2]) -> Endpoint {
         Endpoint {
             internal: false,
+            isolated: false,
             network_id: NetworkId::of([0; 32]),
             network: network.into(),
             endpoint_id: NetworkId::of([0; 32]),

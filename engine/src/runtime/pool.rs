@@ -5,6 +5,7 @@ use super::{
     connection::Tasks,
     spawner::Spawner,
 };
+use crate::config::REFILL_AFTER;
 use std::{
     collections::VecDeque,
     io,
@@ -30,6 +31,7 @@ pub(super) struct Pool {
     ready: Mutex<VecDeque<Supervisor>>,
     target: usize,
     taken: Arc<Notify>,
+    emptied: Arc<Notify>,
     spawner: Spawner,
     janitor: Janitor,
 }
@@ -62,12 +64,13 @@ impl Pool {
             ready: Mutex::default(),
             target,
             taken: Arc::default(),
+            emptied: Arc::default(),
             spawner: Spawner::start(program, layout, janitor.clone())?,
             janitor,
         });
         let stopping = tasks.stopping.clone();
         let weak = Arc::downgrade(&pool);
-        let taken = pool.taken.clone();
+        let (taken, emptied) = (pool.taken.clone(), pool.emptied.clone());
         tasks.tracker.spawn(async move {
             // Holds the pool only while it works: a dropped runtime ends.
             let refill = async {
@@ -75,6 +78,11 @@ impl Pool {
                     pool.refill().await;
                     drop(pool);
                     taken.notified().await;
+                    // Nobody is to start slower for it, unless he must wait.
+                    tokio::select! {
+                        () = tokio::time::sleep(REFILL_AFTER) => {}
+                        () = emptied.notified() => {}
+                    }
                 }
             };
             stopping.run_until_cancelled(refill).await;
@@ -112,8 +120,14 @@ impl Pool {
     /// A supervisor that lives: a parked one if there is one.
     pub(super) async fn take(&self) -> io::Result<Supervisor> {
         loop {
-            let next = self.lock().pop_front();
+            let (next, left) = {
+                let mut ready = self.lock();
+                (ready.pop_front(), ready.len())
+            };
             self.taken.notify_one();
+            if left == 0 {
+                self.emptied.notify_one();
+            }
             let Some(mut supervisor) = next else { return self.spawner.spawn().await };
             // Else somebody has killed it.
             if supervisor.is_alive() {

@@ -5,6 +5,7 @@ use super::Engine;
 use crate::{
     container::{Handle, Snapshot},
     ids::TenantName,
+    runtime::Interface,
 };
 use std::{
     collections::BTreeMap,
@@ -46,7 +47,7 @@ impl Engine {
         let handles = self.tools.registry.all();
         let mut containers = Vec::new();
         for handle in &handles {
-            containers.extend(self.container(handle).await);
+            containers.extend(self.container(handle));
         }
         let counts = super::start::count(&handles);
         let sample = Sample {
@@ -72,7 +73,7 @@ impl Engine {
         tenants.map(|tenant| self.images.list(&tenant).len() as u64).sum()
     }
 
-    async fn container(&self, handle: &Handle) -> Option<ContainerSample> {
+    fn container(&self, handle: &Handle) -> Option<ContainerSample> {
         let running = handle.running()?;
         let snapshot = handle.snapshot();
         let usage = match running.usage() {
@@ -83,13 +84,11 @@ impl Engine {
                 return None;
             }
         };
-        let network = match self.tools.networks.stats(handle.id()).await {
-            Ok(Some(counters)) => vec![NetworkSample {
-                interface: "eth0".into(),
-                received: counters.rx_bytes,
-                sent: counters.tx_bytes,
-            }],
-            Ok(None) => Vec::new(),
+        // Counted inside: what goes from container to container passes no interface of the host.
+        let on_host = snapshot.record.host.network_mode == "host";
+        let interfaces = if on_host { Ok(BTreeMap::new()) } else { running.interfaces() };
+        let network = match interfaces {
+            Ok(interfaces) => interfaces.into_iter().map(traffic).collect(),
             Err(error) => {
                 tracing::debug!(container = %handle.id(), %error, "has no network counters");
                 Vec::new()
@@ -125,4 +124,8 @@ fn started(snapshot: &Snapshot) -> SystemTime {
 /// `nanos` since 1970.
 fn moment(nanos: i128) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_nanos(u64::try_from(nanos).unwrap_or(0))
+}
+
+fn traffic((interface, counted): (String, Interface)) -> NetworkSample {
+    NetworkSample { interface, received: counted.received.bytes, sent: counted.sent.bytes }
 }

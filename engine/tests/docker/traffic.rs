@@ -73,3 +73,60 @@ fn segments_that_were_lost_are_counted_and_the_loopback_is_not() {
     assert_eq!(row(&engine, "cc", "(outside)"), Vec::<String>::new());
     assert_eq!(row(&engine, "cc", "cc"), Vec::<String>::new());
 }
+
+/// What the host's interfaces have sent, in bytes.
+fn sent_by_the_host(engine: &Engine) -> u64 {
+    let table = engine.on_host(&["cat", "/proc/net/dev"]).out;
+    let columns = table.lines().filter_map(|line| line.split_once(':')).map(|(_, rest)| rest);
+    columns.map(|rest| rest.split_whitespace().nth(8).unwrap().parse::<u64>().unwrap()).sum()
+}
+
+/// Where an interface does not count what is put into it directly, the bridge carries it.
+fn has_a_direct_way() -> bool {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    let mut numbers = release.split('.').map(|part| part.parse::<u32>().unwrap_or(0));
+    (numbers.next().unwrap(), numbers.next().unwrap()) >= (6, 8)
+}
+
+#[test]
+fn neighbours_talk_past_the_bridge_unless_they_may_not_talk() {
+    let engine = Engine::with(&["--address-pool", "10.215.0.0/16"]);
+    let icc = "com.docker.network.bridge.enable_icc=false";
+    engine.ok(&["network", "create", "open"]);
+    engine.ok(&["network", "create", "-o", icc, "shut"]);
+    for network in ["open", "shut"] {
+        let [one, two] = [format!("{network}-1"), format!("{network}-2")];
+        engine.ok(&["run", "-d", "--name", &one, "--net", network, "busybox", "sh", "-c", LISTEN]);
+        engine.ok(&[
+            "run",
+            "-d",
+            "--cap-add",
+            "NET_RAW",
+            "--name",
+            &two,
+            "--net",
+            network,
+            "busybox",
+            "sleep",
+            "1000",
+        ]);
+        wait_for("the server to listen", || {
+            engine.ok(&["exec", &one, "netstat", "-ltn"]).contains(":80")
+        });
+    }
+    let give = |to: &str| format!("head -c 3000000 /dev/zero | nc -w 1 {to} 80");
+    let before = sent_by_the_host(&engine);
+    engine.ok(&["exec", "open-2", "sh", "-c", &give("open-1")]);
+    wait_for("all of it to arrive", || {
+        engine.ok(&["exec", "open-1", "wc", "-c", "/got"]) == "3000000 /got"
+    });
+    let carried = sent_by_the_host(&engine) - before;
+    assert_eq!(carried < 1_000_000, has_a_direct_way(), "{carried}");
+    let seen = engine.ok(&["stats", "--no-stream", "--format", "{{.NetIO}}", "open-1"]);
+    assert!(seen.starts_with("3.") && seen.contains("MB /"), "{seen}");
+    engine.fails(1, &["exec", "shut-2", "sh", "-c", &give("shut-1")]);
+    // One that has left is no neighbour any more.
+    engine.ok(&["network", "disconnect", "open", "open-1"]);
+    engine.ok(&["network", "connect", "open", "open-1"]);
+    engine.ok(&["exec", "open-2", "ping", "-c", "1", "-W", "5", "open-1"]);
+}

@@ -25,7 +25,7 @@ const fn end(mac: [u8; 6], last: u8) -> End {
 
 fn interface(of: End) -> Interface {
     let addresses = vec![of.v4.into(), of.v6.into()];
-    Interface { host_name: "mine".into(), mac: of.mac, addresses }
+    Interface { host_name: "mine".into(), mac: of.mac, addresses, network: None }
 }
 
 /// In a network namespace with a bridge and two cables on it, `mine` to `inside` and `theirs` to

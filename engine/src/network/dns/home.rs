@@ -82,7 +82,13 @@ fn redirect(udp: u16, tcp: u16) -> io::Result<()> {
     let mut nft = Nft::open()?;
     let again = !nft.keys(Family::V4, TABLE, SERVERS)?.is_empty();
     let mut batch = Batch::new(TABLE);
-    batch.fresh_table();
+    if again {
+        batch.fresh_table();
+    } else {
+        // Closing the socket waits for what was deleted by it: an RCU grace period of 5 to 10 ms
+        // (`nft_rcv_nl_event` of net/netfilter/nf_tables_api.c).
+        batch.table_if_missing();
+    }
     let address = Family::V4.address();
     batch.set(SERVERS, &[address, PROTOCOL, PORT], Some(&[address, PORT]));
     let base = Base { kind: "nat", hook: InetHookNumber::LocalOut, priority: -100 };

@@ -164,7 +164,8 @@ impl Batch {
         self.delete_table();
     }
 
-    fn table_if_missing(&mut self) {
+    /// The table, as it is if it is there.
+    pub(super) fn table_if_missing(&mut self) {
         let attributes = vec![TableAttribute::Name(self.table.clone())];
         self.change(Message::NewTable(TableMessage { attributes }), NLM_F_CREATE);
     }

@@ -2,6 +2,7 @@
 
 use super::{Attached, Batch, Held, Owner, Prepared, Reply, Target, connect::routes, unpublish};
 use crate::{
+    config::REFILL_AFTER,
     error::chain,
     ids::{ContainerId, NetworkId},
     network::{
@@ -11,7 +12,7 @@ use crate::{
         ways::ways_out,
     },
 };
-use std::{net::IpAddr, os::fd::AsFd};
+use std::{net::IpAddr, os::fd::AsFd, time::Instant};
 use tracing::warn;
 
 impl Owner {
@@ -23,7 +24,7 @@ impl Owner {
                 warn!(%container, error = %chain(&error), "cannot detach what nobody waits for");
             }
         }
-        self.refill();
+        self.refill_soon();
     }
 
     fn attach(&mut self, request: AttachRequest) -> Result<Attachment, Error> {
@@ -195,8 +196,15 @@ impl Owner {
         }
     }
 
+    /// Fills the pools up when the container that has just taken of them has
+    /// started: making a namespace keeps a processor busy for a millisecond.
+    pub(super) fn refill_soon(&mut self) {
+        self.refill_at.get_or_insert_with(|| Instant::now() + REFILL_AFTER);
+    }
+
     /// Orders as many namespaces as the pools lack.
     pub(super) fn refill(&mut self) {
+        self.refill_at = None;
         for _ in 0..self.bare.lacks(self.config.ready) {
             self.bare.coming += 1;
             self.making.order(Order::Make(None));

@@ -106,6 +106,7 @@ impl Owner {
             network_id: network,
             network: bridge.definition.name.clone(),
             internal: bridge.definition.internal,
+            isolated: !bridge.settings.icc,
             endpoint_id: NetworkId::of(random()),
             address: None,
             prefix: 0,
@@ -152,7 +153,7 @@ impl Owner {
                 }
             }
         }
-        self.refill();
+        self.refill_soon();
     }
 
     fn connect(&mut self, request: ConnectRequest) -> Result<Connected, Error> {

@@ -8,8 +8,8 @@
 //! start and end, `connect.rs` those that run; `worker.rs` is for what takes long.
 
 use super::{
-    AttachRequest, Attachment, Connected, Counters, Definition, Endpoint, EndpointRequest, Error,
-    Network, NetworkConfig, PublishRequest, Published, Running,
+    AttachRequest, Attachment, Connected, Definition, Endpoint, EndpointRequest, Error, Network,
+    NetworkConfig, PublishRequest, Published, Running,
     bridge::{Bridge, Names, Pool},
     firewall,
     ipam::SMALLEST,
@@ -25,8 +25,9 @@ use std::{
     io,
     net::IpAddr,
     os::fd::OwnedFd,
-    sync::mpsc::{Receiver, Sender},
+    sync::mpsc::{Receiver, RecvTimeoutError, Sender},
     thread,
+    time::Instant,
 };
 use tokio::sync::oneshot;
 use tokio_util::task::task_tracker::TaskTrackerToken;
@@ -54,7 +55,6 @@ pub(super) enum Command {
     Detach { container: ContainerId, reply: Reply<()> },
     Connect { request: ConnectRequest, reply: Reply<Connected> },
     Disconnect { request: DisconnectRequest, reply: Reply<Vec<Published>> },
-    Stats { container: ContainerId, reply: Reply<Vec<(String, Counters)>> },
     RemoveAll { reply: Reply<()> },
     Made { place: Option<NetworkId>, made: Result<Prepared, Error> },
     Gone { what: Unplugged, gone: Result<(), Error> },
@@ -139,6 +139,8 @@ struct Owner {
     /// Networks that are nothing but a configuration for others.
     configurations: BTreeMap<NetworkId, Definition>,
     bare: Pool,
+    /// When the pools are to be filled up again.
+    refill_at: Option<Instant>,
     attached: HashMap<ContainerId, Attached>,
     /// Addresses that are free when their interface, which is going, is gone.
     leaving: HashMap<(NetworkId, IpAddr), String>,
@@ -180,6 +182,7 @@ impl Owner {
             bridges: BTreeMap::new(),
             configurations: BTreeMap::new(),
             bare: Pool::default(),
+            refill_at: None,
             attached: HashMap::new(),
             leaving: HashMap::new(),
             host: host::Host::default(),
@@ -223,7 +226,7 @@ impl Owner {
     }
 
     fn serve(mut self, commands: Receiver<Command>) {
-        for command in &commands {
+        while let Some(command) = self.next(&commands) {
             match command {
                 Command::Readopt { found, reply } => answer(reply, self.readopt(found)),
                 Command::Create { definition, reply } => self.create_for(*definition, reply),
@@ -236,11 +239,22 @@ impl Owner {
                 Command::Detach { container, reply } => answer(reply, self.detach(container)),
                 Command::Connect { request, reply } => self.connect_for(request, reply),
                 Command::Disconnect { request, reply } => self.disconnect_for(&request, reply),
-                Command::Stats { container, reply } => answer(reply, self.stats(container)),
                 Command::Made { place, made } => self.made(place, made),
                 Command::Gone { what, gone } => self.gone(what, gone),
                 Command::RemoveAll { reply } => return answer(reply, self.remove_all(commands)),
                 Command::Stop => return,
+            }
+        }
+    }
+
+    /// The next command; meanwhile, when it is due, the pools are filled up.
+    fn next(&mut self, commands: &Receiver<Command>) -> Option<Command> {
+        loop {
+            let Some(at) = self.refill_at else { return commands.recv().ok() };
+            match commands.recv_timeout(at.saturating_duration_since(Instant::now())) {
+                Ok(command) => return Some(command),
+                Err(RecvTimeoutError::Timeout) => self.refill(),
+                Err(RecvTimeoutError::Disconnected) => return None,
             }
         }
     }
@@ -328,18 +342,6 @@ impl Owner {
                 Error::kernel(format!("change the firewall's tables {}", self.config.bridge), error)
             }),
         }
-    }
-
-    fn stats(&mut self, container: ContainerId) -> Result<Vec<(String, Counters)>, Error> {
-        let Some(attached) = self.attached.get(&container) else { return Ok(Vec::new()) };
-        let mut all = Vec::new();
-        for endpoint in &attached.endpoints {
-            let name = &endpoint.host_interface;
-            let found = self.rtnl.find(name);
-            let found = found.map_err(|e| Error::kernel(format!("read counters of {name}"), e))?;
-            all.extend(found.map(|link| (endpoint.interface.clone(), link.counters)));
-        }
-        Ok(all)
     }
 
     fn remove_all(mut self, commands: Receiver<Command>) -> Result<(), Error> {

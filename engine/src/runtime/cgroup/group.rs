@@ -254,13 +254,15 @@ impl Group {
         Ok(Some(aside))
     }
 
-    /// Whether every version 1 directory is gone now.
+    /// Whether every version 1 directory is gone now. Who is in one is in all:
+    /// the first that is busy speaks for the rest.
     pub(in super::super) fn try_remove_v1(&self) -> io::Result<bool> {
-        let mut all = true;
         for dir in self.v1_dirs() {
-            all &= try_remove(&dir)?;
+            if !try_remove(&dir)? {
+                return Ok(false);
+            }
         }
-        Ok(all)
+        Ok(true)
     }
 
     /// Removes what nobody is to be in any more: kills also in version 1.
@@ -349,6 +351,13 @@ fn try_remove(dir: &Path) -> io::Result<bool> {
         Ok(()) => return Ok(true),
         Err(error) if is_gone(&error) => return Ok(true),
         Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {}
+        Err(error) => return Err(error),
+    }
+    // Two links: no directory is in it, so it is busy with processes.
+    match fs::metadata(dir) {
+        Ok(metadata) if metadata.nlink() == 2 => return Ok(false),
+        Err(error) if is_gone(&error) => return Ok(true),
+        Ok(_) => {}
         Err(error) => return Err(error),
     }
     let children = with_children(dir)?;
