@@ -162,7 +162,7 @@ mod tests {
     #[tokio::test]
     async fn what_is_read_ahead_is_whole_or_an_error() {
         let tracker = TaskTracker::new();
-        let bytes: Vec<u8> = (0..3 * CHUNK + 7).map(|at| (at % 251) as u8).collect();
+        let bytes: Vec<u8> = (0..=250).cycle().take(3 * CHUNK + 7).collect();
         let expected = bytes.clone();
         let mut whole = ahead(&tracker, io::Cursor::new(bytes));
         let mut broken = ahead(&tracker, breaks_off());
