@@ -345,9 +345,8 @@ mod tests {
                         NUMBER => number,
                         ARCHITECTURE => architecture,
                         _ => {
-                            let word = (k as usize - 16) / 4;
-                            let shift = if word % 2 == 0 { 0 } else { 32 };
-                            (arguments[word / 2] >> shift) as u32
+                            let [low, high] = halves(arguments[(k as usize - 16) / 8]);
+                            if k % 8 == 0 { low } else { high }
                         }
                     }
                 }
@@ -361,6 +360,11 @@ mod tests {
                 other => panic!("instruction {other:#x}"),
             }
         }
+    }
+
+    fn halves(argument: u64) -> [u32; 2] {
+        let [a, b, c, d, e, f, g, h] = argument.to_le_bytes();
+        [u32::from_le_bytes([a, b, c, d]), u32::from_le_bytes([e, f, g, h])]
     }
 
     fn both(text: &str, capabilities: Set) -> (Vec<sock_filter>, Vec<sock_filter>) {
