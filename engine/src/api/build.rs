@@ -2,9 +2,10 @@
 
 use super::{
     Shared, credentials,
-    error::{self, Answer, Failure, invalid, told},
+    error::{self, Answer, invalid, told},
     extract::{self, OptionalJson, Params},
     filters::Filters,
+    progress::{self, Telling},
     transfer,
     wire::{build as wire, image::Told},
 };
@@ -18,10 +19,9 @@ use crate::{
 };
 use axum::{Router, body::Body, extract::State, response::Response, routing::post};
 use bytes::Bytes;
-use futures_util::{future::BoxFuture, stream};
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderMap, StatusCode};
 use serde_json::json;
-use std::{collections::BTreeMap, io};
+use std::collections::BTreeMap;
 use tokio::sync::mpsc;
 
 /// Events that a client may lag behind before the build waits for it.
@@ -52,7 +52,7 @@ async fn build(
     };
     let (report, events) = mpsc::channel(AHEAD);
     let work = Box::pin(async move { scope.build_image(context, asked, report).await });
-    answer(work, events, quiet).await
+    progress::tell(Classic { quiet }, work, events).await
 }
 
 /// # Errors
@@ -138,80 +138,23 @@ fn host(params: &Params) -> Answer<HostConfig> {
     })
 }
 
-/// The build, what it says, and how it ends; dropped with the answer.
-struct Telling {
-    waiting: Vec<Bytes>,
-    events: mpsc::Receiver<BuildEvent>,
-    work: Option<BoxFuture<'static, Result<(), Error>>>,
-    failed: Option<Error>,
+/// In the words of Docker's builder.
+struct Classic {
     quiet: bool,
 }
 
-/// What fails before the first word is an HTTP status; after it, it is said in
-/// the stream.
-async fn answer(
-    work: BoxFuture<'static, Result<(), Error>>,
-    events: mpsc::Receiver<BuildEvent>,
-    quiet: bool,
-) -> Answer {
-    let (waiting, failed, work) = (Vec::new(), None, Some(work));
-    let mut telling = Telling { waiting, events, work, failed, quiet };
-    let first = telling.line().await;
-    match (first, telling.failed.take()) {
-        (Some(first), failed) => {
-            telling.waiting.insert(0, first);
-            telling.failed = failed;
-        }
-        (None, Some(error)) => return Err(Failure(error)),
-        (None, None) => {}
-    }
-    let lines = stream::unfold(telling, |mut telling| async move {
-        let line = match telling.line().await {
-            Some(line) => line,
-            None => wire::failure(&telling.failed.take()?, told),
-        };
-        Some((io::Result::Ok(line), telling))
-    });
-    let mut response = Response::new(Body::from_stream(lines));
-    let json = HeaderValue::from_static("application/json");
-    response.headers_mut().insert(header::CONTENT_TYPE, json);
-    Ok(response)
-}
+impl Telling for Classic {
+    type Message = BuildEvent;
 
-impl Telling {
-    /// The next line; at the end, `failed` says how it went.
-    async fn line(&mut self) -> Option<Bytes> {
-        loop {
-            if !self.waiting.is_empty() {
-                return Some(self.waiting.remove(0));
-            }
-            let event = self.event().await?;
-            self.waiting = match (event, self.quiet) {
-                (BuildEvent::Pull(message), false) => vec![wire::line(&Told::from(message))],
-                (event, quiet) => wire::lines(event, quiet),
-            };
+    fn lines(&self, event: BuildEvent) -> Vec<Bytes> {
+        match (event, self.quiet) {
+            (BuildEvent::Pull(message), false) => vec![progress::line(&Told::from(message))],
+            (event, quiet) => wire::lines(event, quiet),
         }
     }
 
-    async fn event(&mut self) -> Option<BuildEvent> {
-        while let Some(work) = &mut self.work {
-            tokio::select! {
-                biased;
-                event = self.events.recv() => match event {
-                    Some(event) => return Some(event),
-                    None => {
-                        self.failed = work.as_mut().await.err();
-                        self.work = None;
-                    }
-                },
-                outcome = work.as_mut() => {
-                    self.failed = outcome.err();
-                    self.work = None;
-                }
-            }
-        }
-        // What was said last, before the work ended.
-        self.events.try_recv().ok()
+    fn failure(&self, error: &Error) -> Bytes {
+        wire::failure(error, told)
     }
 }
 

@@ -1,7 +1,7 @@
-//! Answers that tell how far a pull, a load or an import is.
+//! Answers that tell how far a pull, a load, an import or a build is.
 
 use super::{
-    error::{self, Answer},
+    error::{Answer, told},
     wire::image::Told,
 };
 use crate::{error::Error, service::seen::Message};
@@ -9,34 +9,84 @@ use axum::{body::Body, response::Response};
 use bytes::Bytes;
 use futures_util::{future::BoxFuture, stream};
 use http::{HeaderValue, header};
-use std::io;
+use serde::Serialize;
+use std::{collections::VecDeque, io};
 use tokio::sync::mpsc;
 
+/// How a kind of work is told of.
+pub(super) trait Telling: Send + 'static {
+    type Message: Send + 'static;
+
+    /// One message as lines; none where the client is not to know.
+    fn lines(&self, message: Self::Message) -> Vec<Bytes>;
+
+    /// How it says that it has failed, once it has begun to speak.
+    fn failure(&self, error: &Error) -> Bytes;
+}
+
 /// The work and what it says; dropped with the answer, when the client leaves.
-struct Telling {
-    first: Option<Message>,
-    messages: mpsc::Receiver<Message>,
+struct Work<T: Telling> {
+    telling: T,
+    waiting: VecDeque<Bytes>,
+    messages: mpsc::Receiver<T::Message>,
     work: Option<BoxFuture<'static, Result<(), Error>>>,
     failed: Option<Error>,
 }
 
-/// Does `work` and tells what it says meanwhile. What fails before the first
-/// word is an HTTP status; after it, it is said in the stream.
+/// A pull's, a load's, an import's.
+struct Transfer;
+
+impl Telling for Transfer {
+    type Message = Message;
+
+    fn lines(&self, message: Message) -> Vec<Bytes> {
+        vec![line(&Told::from(message))]
+    }
+
+    fn failure(&self, error: &Error) -> Bytes {
+        line(&Told::failure(&told(error)))
+    }
+}
+
+/// One object with its line end.
+pub(super) fn line<T: Serialize>(object: &T) -> Bytes {
+    // Only a map with keys that are no texts could fail, and there is none.
+    let mut text = serde_json::to_vec(object).unwrap_or_default();
+    text.extend_from_slice(b"\r\n");
+    text.into()
+}
+
+/// Does `work` and tells what it says meanwhile.
 pub(super) async fn answer(
     work: BoxFuture<'static, Result<(), Error>>,
     messages: mpsc::Receiver<Message>,
 ) -> Answer {
-    let mut telling = Telling { first: None, messages, work: Some(work), failed: None };
-    match telling.next().await {
+    tell(Transfer, work, messages).await
+}
+
+/// The same in the words of `telling`. What fails before the first word is an
+/// HTTP status; after it, it is said in the stream.
+pub(super) async fn tell<T: Telling>(
+    telling: T,
+    work: BoxFuture<'static, Result<(), Error>>,
+    messages: mpsc::Receiver<T::Message>,
+) -> Answer {
+    let waiting = VecDeque::new();
+    let mut work = Work { telling, waiting, messages, work: Some(work), failed: None };
+    match work.line().await {
+        Some(first) => work.waiting.push_front(first),
         None => {
-            if let Some(error) = telling.failed.take() {
+            if let Some(error) = work.failed.take() {
                 return Err(error.into());
             }
         }
-        first => telling.first = first,
     }
-    let lines = stream::unfold(telling, |mut telling| async move {
-        telling.line().await.map(|line| (line, telling))
+    let lines = stream::unfold(work, |mut work| async move {
+        let line = match work.line().await {
+            Some(line) => line,
+            None => work.telling.failure(&work.failed.take()?),
+        };
+        Some((io::Result::Ok(line), work))
     });
     let mut response = Response::new(Body::from_stream(lines));
     let json = HeaderValue::from_static("application/json");
@@ -44,25 +94,19 @@ pub(super) async fn answer(
     Ok(response)
 }
 
-impl Telling {
-    async fn line(&mut self) -> Option<io::Result<Bytes>> {
-        let told = match self.next().await {
-            Some(message) => Told::from(message),
-            None => Told::failure(&error::told(&self.failed.take()?)),
-        };
-        let mut text = match serde_json::to_vec(&told) {
-            Ok(text) => text,
-            Err(error) => return Some(Err(error.into())),
-        };
-        text.extend_from_slice(b"\r\n");
-        Some(Ok(text.into()))
+impl<T: Telling> Work<T> {
+    /// The next line. At the end, `failed` says how it went.
+    async fn line(&mut self) -> Option<Bytes> {
+        loop {
+            if let Some(line) = self.waiting.pop_front() {
+                return Some(line);
+            }
+            let message = self.message().await?;
+            self.waiting.extend(self.telling.lines(message));
+        }
     }
 
-    /// The next message. At the end, `failed` says how it went.
-    async fn next(&mut self) -> Option<Message> {
-        if let Some(first) = self.first.take() {
-            return Some(first);
-        }
+    async fn message(&mut self) -> Option<T::Message> {
         while let Some(work) = &mut self.work {
             tokio::select! {
                 biased;

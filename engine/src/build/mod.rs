@@ -3,6 +3,7 @@
 //! ```text
 //! parse/    text → stages of instructions     expand.rs, args.rs   variables
 //! graph.rs  stages → what stands on what, what the target needs
+//! context.rs  the files that came along
 //! job.rs    one build: its stages in parallel, their reports in the file's order
 //! stage.rs  one stage: step after step, each a hit in the cache or work
 //! config.rs what changes the configuration only     run.rs   RUN
@@ -27,6 +28,7 @@
 mod args;
 mod cache;
 mod config;
+mod context;
 mod expand;
 mod fetch;
 mod files;
@@ -41,6 +43,7 @@ mod state;
 mod transfer;
 
 pub use cache::{CacheUse, Prune};
+pub use context::Context;
 pub use report::{Event, Report};
 pub use run::{Network, Run, RunStep, Script};
 
@@ -48,24 +51,15 @@ use crate::{
     error::Error,
     ids::{Digest, TenantName},
     image::{Auth, Image, Images, Platform, Reference},
-    storage::{Staged, Store, archive},
+    storage::Store,
 };
 use cache::Cache;
-use ignore::Ignore;
-use rustix::{
-    fd::OwnedFd,
-    fs::{CWD, Mode, OFlags},
-};
 use std::{
     collections::{BTreeMap, HashSet},
-    io::Read,
-    path::Path,
     sync::Arc,
 };
+use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-
-/// Of a Dockerfile, in bytes.
-const LONGEST: u64 = 4 << 20;
 
 /// What is to be built, and how.
 #[derive(Debug, Default)]
@@ -88,21 +82,14 @@ pub struct Request {
     pub private_addresses: bool,
 }
 
-/// The files that came along. Gone when this is dropped.
-#[derive(Debug, Clone)]
-pub struct Context {
-    root: Arc<OwnedFd>,
-    /// The directory, removed with the last clone.
-    #[expect(dead_code, reason = "it is held, not looked at")]
-    staged: Arc<Staged>,
-}
-
 /// A handle on the builder; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Builder {
     store: Store,
     images: Images,
     cache: Cache,
+    /// For contexts.
+    memory: Arc<Semaphore>,
     tracker: TaskTracker,
 }
 
@@ -113,26 +100,7 @@ impl Builder {
     /// The records cannot be read.
     pub async fn open(store: Store, images: Images, tracker: TaskTracker) -> Result<Self, Error> {
         let cache = Cache::open(store.clone()).await?;
-        Ok(Self { store, images, cache, tracker })
-    }
-
-    /// Unpacks a context, compressed or not. Blocks.
-    ///
-    /// # Errors
-    /// The archive is damaged, or tries something that is refused.
-    pub fn context(&self, archive: impl Read + Send) -> Result<Context, Error> {
-        let staged = self.store.stage_layer()?;
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let open = || {
-            rustix::fs::openat(CWD, staged.path(), flags, Mode::empty()).map_err(|errno| {
-                Error::internal("cannot open the build context", std::io::Error::from(errno))
-            })
-        };
-        let (root, copy) = (open()?, open()?);
-        let how = archive::unpack::Extract::default();
-        archive::unpack::extract(archive, copy, Path::new(""), how)
-            .map_err(|error| Error::Invalid(format!("Error processing tar file: {error}")))?;
-        Ok(Context { root: Arc::new(root), staged: Arc::new(staged) })
+        Ok(Self { store, images, cache, memory: context::memory(), tracker })
     }
 
     /// Builds. `run` runs the commands; dropping the reader of `report`, or
@@ -188,49 +156,5 @@ impl Builder {
         let images = self.images.list(tenant);
         containers.extend(images.iter().flat_map(|image| &image.layers));
         containers
-    }
-}
-
-impl Context {
-    /// The Dockerfile's text; then what `.dockerignore` hides is taken away.
-    /// Blocks.
-    ///
-    /// # Errors
-    /// There is none; it is empty, large, or not text.
-    pub fn dockerfile(&self, name: &str) -> Result<String, Error> {
-        let found = self.text(name)?;
-        let lower = match &found {
-            None if name == "Dockerfile" => self.text("dockerfile")?,
-            _ => None,
-        };
-        let Some(text) = found.or(lower) else {
-            return Err(Error::Invalid(format!("Cannot locate specified Dockerfile: {name}")));
-        };
-        if text.is_empty() {
-            return Err(Error::Invalid(format!("the Dockerfile ({name}) cannot be empty")));
-        }
-        if let Some(ignore) = self.text(".dockerignore")? {
-            let ignore = Ignore::parse(&ignore)
-                .map_err(|why| Error::Invalid(format!("failed to read .dockerignore: {why}")))?;
-            files::hide(&self.root, &ignore)?;
-        }
-        Ok(text)
-    }
-
-    fn text(&self, name: &str) -> Result<Option<String>, Error> {
-        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let opened = files::open(&self.root, Path::new(name.trim_start_matches('/')), flags);
-        let file = match opened {
-            Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => return Ok(None),
-            opened => std::fs::File::from(opened.map_err(files::failed("open", Path::new(name)))?),
-        };
-        let bad = |why: String| Error::Invalid(format!("cannot read {name}: {why}"));
-        let mut text = String::new();
-        let read = file.take(LONGEST + 1).read_to_string(&mut text);
-        read.map_err(|error| bad(error.to_string()))?;
-        if text.len() as u64 > LONGEST {
-            return Err(bad("it is too large".to_owned()));
-        }
-        Ok(Some(text))
     }
 }

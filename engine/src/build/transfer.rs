@@ -62,7 +62,7 @@ struct Plan {
 impl Open {
     fn root(&self) -> &OwnedFd {
         match self {
-            Self::Context(context) => &context.root,
+            Self::Context(context) => context.root(),
             Self::Layers(root) => root,
         }
     }

@@ -3,7 +3,7 @@
 //! While somebody looks at them, the container is not started (as with
 //! Docker): overlayfs must not be mounted twice over the same directories.
 
-use super::{Handle, Output};
+use super::{Handle, Output, users::user};
 use crate::{
     error::{Error, chain},
     runtime::{Files, View},
@@ -24,8 +24,7 @@ use rustix::{
 };
 use std::{
     ffi::OsStr,
-    fs::File,
-    io::{Read, Write},
+    io::Write,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -34,8 +33,6 @@ use tokio_util::io::SyncIoBridge;
 
 /// Links on the way to a file; after as many the kernel gives up, too.
 const LINKS: usize = 40;
-/// Of /etc/passwd; it is the container's.
-const PASSWD: u64 = 1 << 20;
 
 /// What stands at a path, itself: links are not followed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,8 +57,8 @@ pub struct Extraction {
 }
 
 /// The files, and what keeps the container from being started.
-struct Look {
-    view: View,
+pub(super) struct Look {
+    pub(super) view: View,
     _stays_down: OwnedRwLockReadGuard<()>,
 }
 
@@ -215,7 +212,7 @@ impl Handle {
         self.tools().announce(&self.snapshot().record, action, &[]);
     }
 
-    async fn look(&self) -> Result<Look, Error> {
+    pub(super) async fn look(&self) -> Result<Look, Error> {
         let stays_down = self.views().clone().read_owned().await;
         if let Some(running) = self.running() {
             match running.view().await {
@@ -250,7 +247,7 @@ impl Handle {
     }
 }
 
-async fn blocking<T: Send + 'static>(
+pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Error> + Send + 'static,
 ) -> Result<T, Error> {
     let done = tokio::task::spawn_blocking(work).await;
@@ -354,26 +351,6 @@ fn may_write(record: &Arc<super::Record>, place: &str) -> Result<(), Error> {
         }
         _ => Ok(()),
     }
-}
-
-/// The user's ids, by the container's own /etc/passwd.
-fn user(view: &View, user: &str) -> Result<(u32, u32), Error> {
-    let name = user.split(':').next().unwrap_or(user);
-    let mut passwd = Vec::new();
-    if let Ok(open) = view.open("/etc/passwd", OFlags::RDONLY | OFlags::NONBLOCK) {
-        let read = File::from(open).take(PASSWD).read_to_end(&mut passwd);
-        read.map_err(|error| Error::internal("cannot read the container's /etc/passwd", error))?;
-    }
-    let number = |bytes: &[u8]| std::str::from_utf8(bytes).ok()?.parse::<u32>().ok();
-    let found = passwd.split(|byte| *byte == b'\n').find_map(|line| {
-        let fields: Vec<&[u8]> = line.split(|byte| *byte == b':').collect();
-        let [known, _, uid, gid, ..] = fields.as_slice() else { return None };
-        let wanted = known == &name.as_bytes() || uid == &name.as_bytes();
-        wanted.then(|| Some((number(uid)?, number(gid)?)))?
-    });
-    found.or_else(|| name.parse().ok().map(|uid| (uid, 0))).ok_or_else(|| {
-        Error::Invalid(format!("unable to find user {name}: no matching entries in passwd file"))
-    })
 }
 
 /// What the client sent is what is wrong, but for a full disk.

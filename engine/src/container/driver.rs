@@ -5,9 +5,10 @@
 //! overtake it.
 
 use super::{
-    AttachOptions, Attachment, EndpointRecord, Handle, Joining, MountPoint, Mounted, Probe, Record,
-    RemoveOptions, Snapshot, State, Update, WaitOutcome,
+    AttachOptions, Attachment, EndpointRecord, Handle, Joining, Probe, Record, RemoveOptions,
+    Snapshot, State, Update, WaitOutcome,
     attach::Waiting,
+    ending::Ending,
     handle::{Inner, Views},
     restart::Backoff,
     state::Event,
@@ -16,21 +17,17 @@ use super::{
 use crate::{
     error::{Error, chain},
     events,
-    runtime::{Exit, Running},
-    signal,
-    storage::{NotRemoved, Upper},
+    runtime::Running,
+    storage::Upper,
 };
-use std::{os::fd::OwnedFd, sync::Arc, time::Duration};
+use std::{os::fd::OwnedFd, sync::Arc};
 use tokio::{
     sync::{broadcast, mpsc, oneshot, watch},
     time::{Instant, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
 
-const SIGKILL: i32 = nix::sys::signal::Signal::SIGKILL as i32;
-const SIGTERM: i32 = nix::sys::signal::Signal::SIGTERM as i32;
-/// How long the record of an end waits for what may come after it.
-const SOON: Duration = Duration::from_millis(20);
+pub(super) const SIGKILL: i32 = nix::sys::signal::Signal::SIGKILL as i32;
 
 /// Where an answer goes. Nobody may be listening any more; that is fine.
 pub(super) type Done<T> = oneshot::Sender<Result<T, Error>>;
@@ -49,20 +46,6 @@ pub(super) enum Request {
     Part { network: String, done: Done<()> },
     Keep { done: Done<()> },
     Surrender { done: Done<Upper> },
-}
-
-/// Somebody waits for the container to end.
-struct Ending {
-    /// When SIGKILL follows, if that is still to come.
-    kill_at: Option<Instant>,
-    then: Then,
-    done: Done<()>,
-}
-
-enum Then {
-    Nothing,
-    Restart,
-    Remove(RemoveOptions),
 }
 
 pub(super) struct Driver {
@@ -89,16 +72,16 @@ pub(super) struct Driver {
     pub(super) probes: mpsc::Receiver<Probe>,
     seen: watch::Sender<Arc<Snapshot>>,
     requests: mpsc::Receiver<Request>,
-    endings: Vec<Ending>,
-    backoff: Backoff,
-    restart_at: Option<Instant>,
+    pub(super) endings: Vec<Ending>,
+    pub(super) backoff: Backoff,
+    pub(super) restart_at: Option<Instant>,
     /// When its end goes on record. Until then the supervisor's file says how
     /// it ended, so nothing is lost; and most that end are removed right away.
-    end_due: Option<Instant>,
+    pub(super) end_due: Option<Instant>,
     /// The user has killed it: no restart by policy this time.
-    no_restart: bool,
+    pub(super) no_restart: bool,
     /// Nothing is left of it; the loop ends.
-    removed: bool,
+    pub(super) removed: bool,
 }
 
 /// Gives a container its driver. `running`: it has been found alive.
@@ -280,7 +263,7 @@ impl Driver {
         }
     }
 
-    async fn start_asked(&mut self) -> Result<(), Error> {
+    pub(super) async fn start_asked(&mut self) -> Result<(), Error> {
         match self.record.state {
             State::Running { .. } => return Err(Error::NotModified),
             State::Paused { .. } => {
@@ -303,82 +286,7 @@ impl Driver {
         outcome
     }
 
-    async fn stop(
-        &mut self,
-        signal: Option<i32>,
-        timeout: Option<i64>,
-        restart: bool,
-        done: Done<()>,
-    ) {
-        if !restart {
-            self.record.stopped_by_user = true;
-        }
-        let Some(running) = self.running.clone() else {
-            let outcome =
-                if restart { self.start_asked().await } else { self.stop_waiting().await };
-            answer(done, outcome);
-            return;
-        };
-        let config = &self.record.config;
-        let signal = signal
-            .or_else(|| config.stop_signal.as_deref().and_then(|text| signal::parse(text).ok()))
-            .unwrap_or(SIGTERM);
-        let seconds = timeout.or(config.stop_timeout).unwrap_or(10);
-        let kill_at = u64::try_from(seconds).ok().map(|s| Instant::now() + Duration::from_secs(s));
-        self.tools.announce(&self.record, "kill", &[("signal", signal.to_string())]);
-        if let Err(error) = running.signal(signal) {
-            tracing::debug!(container = %self.record.id, error = %chain(&error), "ends already");
-        }
-        if matches!(self.record.state, State::Paused { .. })
-            && let Err(error) = self.freeze(false).await
-        {
-            answer(done, Err(error));
-            return;
-        }
-        let then = if restart { Then::Restart } else { Then::Nothing };
-        self.endings.push(Ending { kill_at, then, done });
-    }
-
-    /// A stop of what does not run: only a pending restart is to be called off.
-    async fn stop_waiting(&mut self) -> Result<(), Error> {
-        self.restart_at = None;
-        if matches!(self.record.state, State::Restarting { .. }) {
-            self.step(Event::Stopped);
-            return self.save().await;
-        }
-        Err(Error::NotModified)
-    }
-
-    fn kill(&mut self, signal: i32, done: Done<()>) {
-        let Some(running) = self.running.clone() else {
-            self.restart_at = None;
-            if matches!(self.record.state, State::Restarting { .. }) {
-                self.step(Event::Stopped);
-                return answer(done, Ok(()));
-            }
-            return answer(
-                done,
-                Err(Error::Conflict(format!("container {} is not running", self.record.id))),
-            );
-        };
-        let own =
-            self.record.config.stop_signal.as_deref().and_then(|text| signal::parse(text).ok());
-        if signal == SIGKILL || own.is_none_or(|own| own == signal) {
-            self.no_restart = true;
-        }
-        self.record.stopped_by_user = true;
-        if let Err(error) = running.signal(signal) {
-            return answer(done, Err(error));
-        }
-        self.tools.announce(&self.record, "kill", &[("signal", signal.to_string())]);
-        if signal == SIGKILL {
-            self.endings.push(Ending { kill_at: None, then: Then::Nothing, done });
-        } else {
-            answer(done, Ok(()));
-        }
-    }
-
-    async fn freeze(&mut self, freeze: bool) -> Result<(), Error> {
+    pub(super) async fn freeze(&mut self, freeze: bool) -> Result<(), Error> {
         let id = self.record.id;
         let Some(running) = self.running.clone() else {
             return Err(Error::Conflict(format!("container {id} is not running")));
@@ -431,201 +339,6 @@ impl Driver {
         Ok(())
     }
 
-    async fn remove_asked(&mut self, how: RemoveOptions, called: &str, done: Done<()>) {
-        let Some(running) = self.running.clone() else {
-            self.restart_at = None;
-            let outcome = self.remove(how).await;
-            return answer(done, outcome);
-        };
-        if !how.force {
-            let paused = matches!(self.record.state, State::Paused { .. });
-            let why = if paused {
-                "paused and must be unpaused first".to_owned()
-            } else {
-                let state = self.record.state.name();
-                format!("{state}: stop the container before removing or force remove")
-            };
-            let refused = format!("cannot remove container \"{called}\": container is {why}");
-            return answer(done, Err(Error::Conflict(refused)));
-        }
-        self.no_restart = true;
-        // An error: it has just ended, and the exit is on its way.
-        drop(running.signal(SIGKILL));
-        self.endings.push(Ending { kill_at: None, then: Then::Remove(how), done });
-    }
-
-    /// The first process has ended, and so have all others.
-    async fn ended(&mut self, exit: Exit) {
-        let since = match &self.record.state {
-            State::Running { since, .. } | State::Paused { since, .. } => *since,
-            State::Created { .. }
-            | State::Restarting { .. }
-            | State::Exited { .. }
-            | State::Removing => exit.at,
-        };
-        self.running = None;
-        self.running_seen.send_replace(None);
-        self.end_health();
-        self.announce_networks("disconnect");
-        self.take_down().await;
-        let code = exit.code;
-        self.move_on(Event::Exited { code, oom_killed: exit.oom_killed, at: exit.at });
-        if exit.oom_killed {
-            self.tools.announce(&self.record, "oom", &[]);
-        }
-        let seconds = (exit.at - since) / 1_000_000_000;
-        self.tools.announce(
-            &self.record,
-            "die",
-            &[("execDuration", seconds.to_string()), ("exitCode", exit.code.to_string())],
-        );
-        // Told before it can be seen: who waited finds it among the events.
-        self.publish();
-        self.after_end(exit.code).await;
-    }
-
-    /// Restarts, removes, or rests; then answers everybody who waited.
-    async fn after_end(&mut self, code: i32) {
-        let endings = std::mem::take(&mut self.endings);
-        let by_hand = !endings.is_empty() || std::mem::take(&mut self.no_restart);
-        let policy = &self.record.host.restart_policy;
-        let restart = !by_hand && super::restart::wanted(policy, code, self.record.restart_count);
-        if restart {
-            self.step(Event::WillRestart);
-            let ran = match self.record.state {
-                State::Restarting { since, at, .. } => at - since,
-                State::Created { .. }
-                | State::Running { .. }
-                | State::Paused { .. }
-                | State::Exited { .. }
-                | State::Removing => 0,
-            };
-            let ran = Duration::from_nanos(u64::try_from(ran).unwrap_or(0));
-            self.restart_at = Some(Instant::now() + self.backoff.next(ran));
-        }
-        self.publish();
-        // An error only says that nobody waits.
-        drop(self.exits.send(WaitOutcome { code, error: None }));
-        if endings.is_empty() && !restart {
-            if self.record.host.auto_remove {
-                return self.auto_remove().await;
-            }
-            self.end_due = Some(Instant::now() + SOON);
-            return;
-        }
-        self.settle(endings).await;
-        if self.record.host.auto_remove && !restart && self.running.is_none() && !self.removed {
-            self.auto_remove().await;
-        }
-    }
-
-    /// Its end is on record from here on, and the supervisor's file goes.
-    async fn record_end(&mut self) {
-        self.end_due = None;
-        if let Err(error) = self.save().await {
-            tracing::error!(container = %self.record.id, error = %chain(&error), "cannot record its end");
-        } else {
-            self.tools.runtime.forget_exit(self.record.id);
-        }
-    }
-
-    async fn settle(&mut self, endings: Vec<Ending>) {
-        if !endings.iter().any(|ending| matches!(ending.then, Then::Remove(_))) {
-            self.record_end().await;
-        }
-        let mut removed = None;
-        for Ending { then, done, .. } in endings {
-            match then {
-                Then::Nothing => {
-                    self.tools.announce(&self.record, "stop", &[]);
-                    answer(done, Ok(()));
-                }
-                Then::Restart => {
-                    let outcome = if self.running.is_none() { self.start().await } else { Ok(()) };
-                    if outcome.is_ok() {
-                        self.tools.announce(&self.record, "restart", &[]);
-                    }
-                    answer(done, outcome);
-                }
-                Then::Remove(how) => removed = Some((how, done)),
-            }
-        }
-        if let Some((how, done)) = removed {
-            let outcome = self.remove(how).await;
-            answer(done, outcome);
-        }
-    }
-
-    /// Docker's `--rm`.
-    async fn auto_remove(&mut self) {
-        let how = RemoveOptions { force: false, volumes: true };
-        if let Err(error) = self.remove(how).await {
-            tracing::error!(container = %self.record.id, error = %chain(&error), "cannot remove");
-        }
-    }
-
-    /// Record first, then the rest: what a crash leaves has no owner, and is
-    /// swept away at the next start.
-    async fn remove(&mut self, how: RemoveOptions) -> Result<(), Error> {
-        if self.record.state == State::Removing {
-            return Err(Error::Conflict(format!(
-                "removal of container {} is already in progress",
-                self.record.id
-            )));
-        }
-        let id = self.record.id;
-        let before = self.record.state.clone();
-        self.step(Event::Removed);
-        if let Err(error) = self.tools.forget(id).await {
-            self.record.state = before;
-            self.publish();
-            return Err(error);
-        }
-        self.end_due = None;
-        self.tools.store.remove_rootfs(id).await.map_err(|error| {
-            Error::internal(format!("cannot remove the files of container {id}"), error)
-        })?;
-        self.tools.runtime.forget_exit(id);
-        self.tools.registry.remove(id);
-        self.tools.volumes.release(id);
-        self.tools.announce(&self.record, "destroy", &[]);
-        self.removed = true;
-        if how.volumes {
-            self.remove_volumes().await;
-        }
-        Ok(())
-    }
-
-    /// Gives away what it has written, and goes.
-    async fn surrender(&mut self) -> Result<Upper, Error> {
-        let id = self.record.id;
-        if self.running.is_some() {
-            return Err(Error::Conflict(format!("container {id} is running")));
-        }
-        let store = self.tools.store.clone();
-        let taken = self.tools.tracker.spawn_blocking(move || store.take_upper(id)).await;
-        let upper = taken.map_err(|error| Error::internal("cannot take a layer", error))??;
-        self.remove(RemoveOptions { force: false, volumes: true }).await?;
-        Ok(upper)
-    }
-
-    /// Docker's `rm -v`: of the volumes that were given no name. One that
-    /// another container uses stays.
-    async fn remove_volumes(&self) {
-        let anonymous =
-            |point: &&MountPoint| matches!(point.what, Mounted::Volume { anonymous: true, .. });
-        let tenant = &self.record.tenant;
-        for name in self.record.mounts.iter().filter(anonymous).filter_map(MountPoint::volume) {
-            match self.tools.volumes.remove(tenant, name).await {
-                Ok(()) => self.tools.announce_volume(tenant, name, "destroy", &[]),
-                Err(NotRemoved::InUse(_) | NotRemoved::NoSuch) => {}
-                Err(error) => {
-                    tracing::error!(volume = %name, error = %chain(&error), "cannot remove");
-                }
-            }
-        }
-    }
-
     /// Moves on. A refusal would be a bug of this file: it is reported, and
     /// the state stays.
     pub(super) fn step(&mut self, event: Event) {
@@ -634,7 +347,7 @@ impl Driver {
     }
 
     /// The same; the others see it later.
-    fn move_on(&mut self, event: Event) {
+    pub(super) fn move_on(&mut self, event: Event) {
         match self.record.state.clone().on(event) {
             Ok(state) => self.record.state = state,
             Err(refused) => {
@@ -676,6 +389,6 @@ async fn at(deadline: Option<Instant>) {
 }
 
 /// The client may have gone; its work is done all the same.
-fn answer<T>(done: Done<T>, outcome: Result<T, Error>) {
+pub(super) fn answer<T>(done: Done<T>, outcome: Result<T, Error>) {
     drop(done.send(outcome));
 }

@@ -411,6 +411,7 @@ impl Handle {
                 return Err(Error::Conflict(format!("container {} is not running", self.inner.id)));
             }
         }
+        self.check_user(&request.user).await?;
         let exec = ExecHandle::new(self.clone(), request);
         let id = exec.id();
         self.inner.tools.registry.insert_exec(exec);

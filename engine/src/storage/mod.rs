@@ -37,6 +37,7 @@ mod lock;
 mod recipe;
 mod records;
 mod rootfs;
+mod scratch;
 mod size;
 mod sweep;
 mod trash;
@@ -71,6 +72,7 @@ pub use layers::{MOST as MOST_LAYERS, Pin, Staged};
 pub use recipe::{LayerArchive, RecipeWriter};
 pub use records::{Batch, Table};
 pub use rootfs::Rootfs;
+pub use scratch::in_memory;
 pub use volumes::{
     BadOption, Fill, NotMounted, NotRemoved, UsedVolume, Volume, Volumes, check_options, size_of,
 };

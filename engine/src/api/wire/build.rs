@@ -2,7 +2,7 @@
 //! cache holds, as BuildKit tells of it.
 
 use crate::{
-    api::human,
+    api::{human, progress::line},
     error::Error,
     ids::ImageId,
     service::seen::{BuildEvent, CacheUse},
@@ -10,14 +10,6 @@ use crate::{
 use bytes::Bytes;
 use serde::Serialize;
 use serde_json::json;
-
-/// One object with its line end.
-pub(in crate::api) fn line<T: Serialize>(object: &T) -> Bytes {
-    // Only a map with keys that are no texts could fail, and there is none.
-    let mut text = serde_json::to_vec(object).unwrap_or_default();
-    text.extend_from_slice(b"\r\n");
-    text.into()
-}
 
 fn said(text: impl Into<String>) -> Bytes {
     line(&json!({ "stream": text.into() }))
