@@ -47,6 +47,7 @@ pub mod files;
 mod firewall;
 mod ipam;
 mod link;
+mod names;
 mod namespace;
 mod netlink;
 mod nft;
@@ -85,7 +86,7 @@ pub struct Running {
 #[derive(Debug, Clone)]
 pub struct Networks {
     owner: Arc<Owner>,
-    names: bridge::Names,
+    names: names::Names,
 }
 
 /// The way to the owner's thread.
@@ -109,7 +110,7 @@ impl Networks {
     /// # Errors
     /// The kernel refuses (no root, no nf_tables), or no subnet is free.
     pub async fn start(config: NetworkConfig, tracker: &TaskTracker) -> Result<Self, Error> {
-        let names = bridge::Names::new(&config.bridge)?;
+        let names = names::Names::new(&config.bridge)?;
         let (sender, commands) = channel();
         let (ready, started) = oneshot::channel();
         owner::spawn(config, sender.clone(), commands, ready, tracker.token())?;

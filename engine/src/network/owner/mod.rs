@@ -10,10 +10,11 @@
 use super::{
     AttachRequest, Attachment, Connected, Definition, Endpoint, EndpointRequest, Error, Network,
     NetworkConfig, PublishRequest, Published, Running,
-    bridge::{Bridge, Names, Pool},
+    bridge::{Bridge, Pool},
     firewall,
     ipam::SMALLEST,
     link::{Link, Rtnl},
+    names::Names,
     namespace::{Maker, Prepared, Unplugged, set_sysctl, sysctl},
     nft::{Batch, Family, Nft, interface},
     ports::{Held, Ports, Target, hold_again},
@@ -36,9 +37,11 @@ mod attach;
 mod connect;
 mod host;
 mod networks;
+mod publish;
 mod shadow;
 mod worker;
 
+use publish::{publish, publish_plainly, publish_zones, unpublish};
 use worker::Worker;
 
 type Reply<T> = oneshot::Sender<Result<T, Error>>;
@@ -372,40 +375,6 @@ impl Owner {
             self.host.families.iter().for_each(|family| batch.family(*family).no_table());
         });
         self.nft.commit(batch).map_err(refused("remove the firewall's tables"))
-    }
-}
-
-/// Leads ports to where they are to lead.
-fn publish(batch: &mut Batch, table: &str, held: &Held, target: Target) {
-    publish_plainly(batch, held, target);
-    publish_zones(batch, table, held, target);
-}
-
-/// What of it stands in the firewall's tables.
-fn publish_plainly(batch: &mut Batch, held: &Held, target: Target) {
-    for port in &held.ports {
-        if let Some(address) = target.of(port) {
-            firewall::publish(batch, port, address);
-        }
-    }
-}
-
-/// What of it stands in the tables for shadowed networks.
-fn publish_zones(batch: &mut Batch, table: &str, held: &Held, target: Target) {
-    for port in &held.ports {
-        if let Some(zone) = target.zone(port) {
-            zones::publish(batch, table, port, zone);
-        }
-    }
-}
-
-/// Takes that back.
-fn unpublish(batch: &mut Batch, table: &str, held: &Held, target: Target) {
-    for port in &held.ports {
-        firewall::unpublish(batch, port);
-        if target.zone(port).is_some() {
-            zones::unpublish(batch, table, port);
-        }
     }
 }
 
