@@ -2,20 +2,19 @@
 
 use crate::{
     bar::Bar,
-    http::Client,
+    crowd,
     rounds::{each, rows},
     subject::{Subject, VERSION},
-    table::{Line, Table, Unit, milliseconds},
+    table::{Line, Table, Unit},
 };
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 use serde_json::json;
-use std::{io::sink, path::Path, sync::Barrier, thread, time::Instant};
 
 const CLIENTS: usize = 100;
 const ROUNDS: usize = 3;
 /// Questions of each client per round.
 const LISTS: usize = 2;
-const INSPECTS: usize = 20;
+const INSPECTS: usize = 100;
 
 pub(crate) fn measure(count: usize, subjects: &mut [Subject], table: &mut Table) -> Result<()> {
     let none = json!({ "HostConfig": { "NetworkMode": "none" } });
@@ -27,10 +26,11 @@ pub(crate) fn measure(count: usize, subjects: &mut [Subject], table: &mut Table)
     let (mut lists, mut inspects) = (rows(subjects), rows(subjects));
     each(subjects, ROUNDS, |subject, index| {
         let list = |_| format!("{VERSION}/containers/json?all=1");
-        lists[index].extend(ask(&subject.socket, LISTS, &list)?);
+        lists[index].extend(crowd::ask(&subject.socket, (CLIENTS, LISTS), &list)?);
         let ids = &ids[index];
-        let inspect = |number| format!("{VERSION}/containers/{}/json", ids[number % ids.len()]);
-        inspects[index].extend(ask(&subject.socket, INSPECTS, &inspect)?);
+        let inspect =
+            |number: usize| format!("{VERSION}/containers/{}/json", ids[number % ids.len()]);
+        inspects[index].extend(crowd::ask(&subject.socket, (CLIENTS, INSPECTS), &inspect)?);
         Ok(())
     })?;
     for (subject, ids) in subjects.iter_mut().zip(&ids) {
@@ -45,36 +45,4 @@ pub(crate) fn measure(count: usize, subjects: &mut [Subject], table: &mut Table)
     add(&format!("list of {count} containers"), lists);
     add(&format!("inspect of one of {count} containers"), inspects);
     Ok(())
-}
-
-/// All clients at once, each with a connection of its own: the milliseconds of
-/// every answer.
-fn ask(socket: &Path, times: usize, path: &(dyn Fn(usize) -> String + Sync)) -> Result<Vec<f64>> {
-    let start = Barrier::new(CLIENTS);
-    let client = |number: usize| -> Result<Vec<f64>> {
-        // Accepted, too: what is measured is the asking.
-        let connected = Client::connect(socket).and_then(|mut client| {
-            client.download("/_ping", &mut sink())?;
-            Ok(client)
-        });
-        // Before any error: the others wait for this one.
-        start.wait();
-        let mut connected = connected?;
-        let one = |turn: usize| {
-            let since = Instant::now();
-            connected.download(&path(number + turn * CLIENTS), &mut sink())?;
-            Ok(milliseconds(since.elapsed()))
-        };
-        (0..times).map(one).collect()
-    };
-    let answers = thread::scope(|scope| {
-        let client = &client;
-        let clients: Vec<_> =
-            (0..CLIENTS).map(|number| scope.spawn(move || client(number))).collect();
-        let joined = clients
-            .into_iter()
-            .map(|it| it.join().unwrap_or_else(|_| Err(anyhow!("a client has panicked"))));
-        joined.collect::<Result<Vec<_>>>()
-    })?;
-    Ok(answers.into_iter().flatten().collect())
 }

@@ -9,6 +9,7 @@ mod bar;
 mod build;
 mod cli;
 mod cp;
+mod crowd;
 mod floor;
 mod http;
 mod images;

@@ -29,7 +29,6 @@ use std::{
     sync::Arc,
 };
 use tokio::{io::AsyncRead, sync::OwnedRwLockReadGuard};
-use tokio_util::io::SyncIoBridge;
 
 /// Links on the way to a file; after as many the kernel gives up, too.
 const LINKS: usize = 40;
@@ -135,7 +134,7 @@ impl Handle {
         let snapshot = self.snapshot();
         let asked = Asked::parse(path);
         let called = called.to_owned();
-        let sent = SyncIoBridge::new(sent);
+        let sent = archive::ahead(&self.tools().tracker, sent);
         let work = move || -> Result<(), Error> {
             let record = &snapshot.record;
             let open = look.view.open(&asked.path, OFlags::PATH | OFlags::DIRECTORY);

@@ -41,12 +41,12 @@ mod save;
 use crate::{
     error::Error,
     ids::{Digest, ImageId, TenantName},
-    storage::Store,
+    storage::{Store, archive::ahead},
 };
 use pull::Pulls;
 use std::sync::{Arc, Mutex, MutexGuard};
 use tokio::io::AsyncRead;
-use tokio_util::{io::SyncIoBridge, task::TaskTracker};
+use tokio_util::task::TaskTracker;
 
 pub use crate::storage::archive::unpack::Limits;
 pub use changes::{apply as apply_changes, ports as exposed};
@@ -239,7 +239,7 @@ impl Images {
     where
         R: AsyncRead + Send + Unpin + 'static,
     {
-        let archive = SyncIoBridge::new(archive);
+        let archive = ahead(&self.0.tracker, archive);
         self.finish(load::load(self.clone(), tenant.clone(), archive, platform, progress)).await
     }
 
@@ -270,7 +270,7 @@ impl Images {
     where
         R: AsyncRead + Send + Unpin + 'static,
     {
-        let archive = SyncIoBridge::new(archive);
+        let archive = ahead(&self.0.tracker, archive);
         self.finish(import::import(self.clone(), tenant.clone(), archive, how, progress)).await
     }
 

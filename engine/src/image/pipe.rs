@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 /// Bytes in one message.
 const BLOCK: usize = 128 << 10;
 /// Messages under way.
-const BLOCKS: usize = 16;
+const BLOCKS: usize = 6;
 
 /// The end that blocks, written to.
 #[derive(Debug)]

@@ -87,7 +87,7 @@ impl Bridge {
     /// If it is shadowed, as what.
     pub(super) fn shadowed(&self) -> Option<Shadowed> {
         let zone = self.definition.zone?;
-        Some(Shadowed { zone, bridge: self.name.clone(), nets: self.nets() })
+        Some(Shadowed { zone, bridge: self.name.clone() })
     }
 
     pub(super) fn subnets(&self) -> impl Iterator<Item = IpNet> {

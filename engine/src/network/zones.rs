@@ -20,21 +20,20 @@
 //! containers of one address could answer for each other: what comes from a
 //! bridge that the connection does not lead to is dropped.
 //!
-//! The kernel's own ICMP errors go back by the mark of the packet they are about
-//! (`fwmark_reflect`), which is that of where it came from, unless it went
-//! between two such networks: `TURNED` says so, and the error is not sent.
-//! Of marks, only the bits of [`Zone`] are ever changed.
+//! What the host itself answers is routed once before it has a mark, and again
+//! when it has: the kernel's ICMP errors, too, which belong to the connection
+//! of the packet they are about (`nf_ct_attach`). Of marks, only the bits of
+//! [`Zone::MASK`] are ever changed.
 
 use super::{
     Published,
-    firewall::{key_of, range_of, translated},
+    firewall::{key_of, translated},
     nft::{
-        Base, Batch, CT_ZONE, End, Family, INTERFACE, MARK, PORT, PROTOCOL, ct_mark, drop_it,
-        interface, ip_address, is, is_icmp, is_in, is_original, is_short, jump_by, mark, meta,
-        original_zone, set_ct_mark, set_mark, set_original_zone, was_dnated, was_not_dnated,
+        Base, Batch, CT_ZONE, Family, INTERFACE, MARK, PORT, PROTOCOL, ct_mark, drop_it, interface,
+        is, is_in, is_not_interface, is_original, is_short, jump_by, meta, original_zone,
+        set_ct_mark, set_mark, set_original_zone, was_dnated, was_not_dnated,
     },
 };
-use ipnet::IpNet;
 use netlink_packet_netfilter::nftables::{InetHookNumber, MetaKey};
 use serde::{Deserialize, Serialize};
 
@@ -43,10 +42,6 @@ use serde::{Deserialize, Serialize};
 #[serde(try_from = "u16")]
 pub struct Zone(u16);
 
-/// The packet is marked for another bridge than the one it came from.
-const TURNED: u32 = 1 << 20;
-/// All bits that are ours.
-const OURS: u32 = Zone::MASK | TURNED;
 /// The upper bits of our conntrack zones, of which the lower are the number.
 const ZONES: u16 = 0xa000;
 
@@ -97,17 +92,11 @@ impl TryFrom<u16> for Zone {
     }
 }
 
-/// The name of a set that has an element if the host's `fwmark_reflect` is to
-/// be off again afterwards.
-pub(super) const REFLECTING: &str = "reflecting";
-const MARK_KEY: [u8; 4] = Zone::MASK.to_ne_bytes();
-
 /// A shadowed bridge.
 #[derive(Debug)]
 pub(super) struct Shadowed {
     pub(super) zone: Zone,
     pub(super) bridge: String,
-    pub(super) nets: Vec<IpNet>,
 }
 
 /// The name of the tables.
@@ -118,20 +107,10 @@ pub(super) fn table(firewall: &str) -> String {
 
 /// The tables of one family with these bridges, and as yet no port, in place of
 /// any there were. `plain`: all bridges that are not shadowed.
-/// `reflecting`: the host's `fwmark_reflect` is on because of us.
-pub(super) fn ruleset(
-    batch: &mut Batch,
-    family: Family,
-    shadowed: &[Shadowed],
-    plain: &[String],
-    reflecting: bool,
-) {
+pub(super) fn ruleset(batch: &mut Batch, family: Family, shadowed: &[Shadowed], plain: &[String]) {
     let batch = batch.family(family);
     batch.fresh_table();
     sets(batch, family);
-    if reflecting {
-        batch.add(REFLECTING, MARK_KEY.to_vec(), None);
-    }
     let hook = |kind, hook, priority| Base { kind, hook, priority };
     // Before defragmentation (-400): fragments are put together by zone.
     batch.chain("entered", hook("filter", InetHookNumber::PreRouting, -450));
@@ -140,8 +119,10 @@ pub(super) fn ruleset(
     batch.chain("sorted", hook("filter", InetHookNumber::PreRouting, -90));
     // Of this type, so that a packet with another mark is routed anew.
     batch.chain("sent", hook("route", InetHookNumber::LocalOut, -150));
-    for Shadowed { zone, .. } in shadowed {
+    batch.chain("left", hook("filter", InetHookNumber::PostRouting, -150));
+    for Shadowed { zone, bridge, .. } in shadowed {
         chains_of(batch, *zone);
+        stay(batch, *zone, bridge);
     }
     batch.rule("entered", [meta(MetaKey::Iifname, 0), jump_by("enter")]);
     for chain in ["led", "led_local"] {
@@ -149,20 +130,21 @@ pub(super) fn ruleset(
             batch.rule(chain, key.into_iter().chain([jump_by(map)]));
         }
     }
-    sorted(batch, family);
-    sent(batch, family);
-    elements(batch, family, shadowed, plain);
+    sorted(batch);
+    to_other_ends(batch, "sent", ["origins", "targets"]);
+    left(batch);
+    elements(batch, shadowed, plain);
 }
 
 fn sets(batch: &mut Batch, family: Family) {
-    batch.set(REFLECTING, &[MARK], None);
     batch.set("plain", &[INTERFACE], None);
     batch.set("shadowed", &[INTERFACE], None);
-    batch.ranges("subnets", family.address());
     batch.jumps("enter", &[INTERFACE]);
     batch.jumps("check", &[INTERFACE]);
     batch.jumps("origins", &[CT_ZONE]);
     batch.jumps("targets", &[MARK]);
+    batch.jumps("stay_origins", &[CT_ZONE]);
+    batch.jumps("stay_targets", &[MARK]);
     batch.jumps("published", &[PROTOCOL, PORT]);
     batch.jumps("published_at", &[family.address(), PROTOCOL, PORT]);
 }
@@ -176,7 +158,7 @@ fn chains_of(batch: &mut Batch, zone: Zone) {
         batch.inner_chain(chain);
     }
     batch.rule(&enter, set_original_zone(zone.conntrack()));
-    batch.rule(&enter, set_mark(OURS, zone.mark()));
+    batch.rule(&enter, set_mark(Zone::MASK, zone.mark()));
     let answers = || is_original(false).into_iter();
     let elsewhere = ct_mark(Zone::MASK).into_iter().chain([is(zone.mark(), false), drop_it()]);
     batch.rule(&check, answers().chain(was_dnated()).chain(elsewhere));
@@ -184,12 +166,36 @@ fn chains_of(batch: &mut Batch, zone: Zone) {
     let began_elsewhere = began.chain(is_short(u16::MAX, zone.conntrack(), false));
     let all = answers().chain(was_not_dnated()).chain(began_elsewhere);
     batch.rule(&check, all.chain([drop_it()]));
-    batch.rule(&turn, set_mark(OURS, zone.mark() | TURNED));
+    batch.rule(&turn, set_mark(Zone::MASK, zone.mark()));
     batch.rule(&lead, set_ct_mark(Zone::MASK, zone.mark()));
-    batch.rule(&lead, set_mark(OURS, zone.mark() | TURNED));
+    batch.rule(&lead, set_mark(Zone::MASK, zone.mark()));
 }
 
-fn sorted(batch: &mut Batch, family: Family) {
+/// Of our bridges, what belongs to this one leaves by no other.
+fn stay(batch: &mut Batch, zone: Zone, bridge: &str) {
+    let chain = zone.chain("stay");
+    batch.inner_chain(&chain);
+    for set in ["plain", "shadowed"] {
+        let by_another = [meta(MetaKey::Oifname, 0), is_not_interface(bridge), is_in(set, true)];
+        batch.rule(&chain, by_another.into_iter().chain([drop_it()]));
+    }
+}
+
+/// Somebody else's rule may come before ours, or take the mark away: what then
+/// would reach a container that only has the same address is dropped.
+fn left(batch: &mut Batch) {
+    let chain = "left";
+    to_other_ends(batch, chain, ["stay_origins", "stay_targets"]);
+    let leaves = || [meta(MetaKey::Oifname, 0), is_in("shadowed", true)].into_iter();
+    let began = [original_zone()].into_iter().chain(is_short(!Zone::LAST, ZONES, false));
+    let all = leaves().chain(is_original(false)).chain(began);
+    batch.rule(chain, all.chain([drop_it()]));
+    let led_elsewhere = ct_mark(Zone::MASK).into_iter().chain([is(0, true)]);
+    let all = leaves().chain(is_original(true)).chain(was_dnated()).chain(led_elsewhere);
+    batch.rule(chain, all.chain([drop_it()]));
+}
+
+fn sorted(batch: &mut Batch) {
     let chain = "sorted";
     let comes = |set| [meta(MetaKey::Iifname, 0), is_in(set, true)].into_iter();
     let answers = || is_original(false).into_iter();
@@ -203,38 +209,21 @@ fn sorted(batch: &mut Batch, family: Family) {
     let began = [original_zone()].into_iter().chain(is_short(!Zone::LAST, ZONES, true));
     let all = comes("plain").chain(answers()).chain(was_not_dnated()).chain(began);
     batch.rule(chain, all.chain([drop_it()]));
-    // Where the addresses are ambiguous, the mark of where it came from would lead astray.
-    let there = [ip_address(family, End::Destination, 0), is_in("subnets", true)];
-    let all = comes("shadowed").chain(was_dnated()).chain(there);
-    batch.rule(chain, all.chain(set_mark(OURS, TURNED)));
-    turned(batch, chain);
+    // What was translated has its other end elsewhere, perhaps at an address of this network's.
+    batch.rule(chain, comes("shadowed").chain(was_dnated()).chain(set_mark(Zone::MASK, 0)));
+    to_other_ends(batch, chain, ["origins", "targets"]);
 }
 
-fn sent(batch: &mut Batch, family: Family) {
-    let kinds: &[u8] = match family {
-        // Unreachable, time exceeded, parameter problem.
-        Family::V4 => &[3, 11, 12],
-        // Unreachable, too big, time exceeded, parameter problem.
-        Family::V6 => &[1, 2, 3, 4],
-    };
-    for kind in kinds {
-        let there = [ip_address(family, End::Destination, 0), is_in("subnets", true)];
-        let turned = mark(TURNED).into_iter().chain([is(0, false)]);
-        let error = is_icmp(family, *kind).into_iter();
-        batch.rule("sent", error.chain(turned).chain(there).chain([drop_it()]));
-    }
-    turned(batch, "sent");
-}
-
-/// Marks for the bridge of a connection's other end.
-fn turned(batch: &mut Batch, chain: &str) {
-    let back = is_original(false).into_iter().chain([original_zone(), jump_by("origins")]);
+/// Jumps by the bridge of a connection's other end: where it began, or where
+/// it was led.
+fn to_other_ends(batch: &mut Batch, chain: &str, [origins, targets]: [&str; 2]) {
+    let back = is_original(false).into_iter().chain([original_zone(), jump_by(origins)]);
     batch.rule(chain, back);
     let there = is_original(true).into_iter().chain(was_dnated()).chain(ct_mark(Zone::MASK));
-    batch.rule(chain, there.chain([jump_by("targets")]));
+    batch.rule(chain, there.chain([jump_by(targets)]));
 }
 
-fn elements(batch: &mut Batch, family: Family, shadowed: &[Shadowed], plain: &[String]) {
+fn elements(batch: &mut Batch, shadowed: &[Shadowed], plain: &[String]) {
     for name in plain {
         batch.add("plain", interface(name), None);
     }
@@ -243,15 +232,11 @@ fn elements(batch: &mut Batch, family: Family, shadowed: &[Shadowed], plain: &[S
         batch.add("shadowed", bridge.clone(), None);
         batch.add_jump("enter", bridge.clone(), &zone.chain("enter"));
         batch.add_jump("check", bridge, &zone.chain("check"));
-        batch.add_jump("origins", zone.zone_key(), &zone.chain("turn"));
-        batch.add_jump("targets", zone.mark().to_ne_bytes().to_vec(), &zone.chain("turn"));
-    }
-    let nets = shadowed.iter().flat_map(|it| &it.nets).map(IpNet::trunc);
-    let nets: Vec<IpNet> = nets.filter(|net| Family::of(net.addr()) == family).collect();
-    // (Aggregated, since ranges may not overlap.)
-    for net in IpNet::aggregate(&nets) {
-        let (first, end) = range_of(net);
-        batch.add_range("subnets", first, end);
+        let mark = zone.mark().to_ne_bytes();
+        for (before, verb) in [("", "turn"), ("stay_", "stay")] {
+            batch.add_jump(&format!("{before}origins"), zone.zone_key(), &zone.chain(verb));
+            batch.add_jump(&format!("{before}targets"), mark.to_vec(), &zone.chain(verb));
+        }
     }
 }
 

@@ -21,6 +21,7 @@ mod lifecycle;
 mod logs;
 mod metrics;
 mod network;
+mod overlap;
 mod run;
 mod spoof;
 mod stats;

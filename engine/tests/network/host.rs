@@ -307,9 +307,7 @@ pub struct Inventory {
 }
 
 fn routing() -> String {
-    let reflects = ["net.ipv4.fwmark_reflect", "net.ipv6.fwmark_reflect"];
-    let mut all: Vec<String> =
-        reflects.iter().map(|name| run(&format!("sysctl -n {name}"))).collect();
+    let mut all: Vec<String> = Vec::new();
     for version in ["-4", "-6"] {
         all.push(run(&format!("ip {version} rule")));
         let routes = run(&format!("ip {version} route show table all"));

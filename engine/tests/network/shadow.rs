@@ -299,6 +299,33 @@ fn datagram(from: Ipv4Addr, port: u16, to: Ipv4Addr, to_port: u16, text: &[u8]) 
 }
 
 #[test]
+fn a_rule_of_somebody_elses_before_ours_leads_nobody_to_another_tenant() {
+    on_a_host(|outside| async move {
+        let networks = start("t0").await;
+        let sides = both(&networks).await;
+        // As VPNs do it: what the host has a way to goes there, marked or not.
+        run("ip rule add pref 100 lookup main suppress_prefixlength 0");
+        let target: SocketAddr = (SECOND, 8080).into();
+        let asks = || inside(&outside.0, || [who_tcp(target), who_udp(target)]);
+        assert!(asks().iter().all(Result::is_err), "nobody but blue answers: {:?}", asks());
+        who_udp(target).unwrap_err();
+        run("ip rule del pref 100");
+        assert!(asks().iter().all(|said| said.as_ref().is_ok_and(|who| who == "blue")));
+        // Or if somebody takes all marks away.
+        run("nft add table ip other");
+        run("nft add chain ip other clear { type filter hook prerouting priority -50 ; }");
+        run("nft add rule ip other clear meta mark set 0");
+        assert!(asks().iter().all(Result::is_err), "nobody but blue answers: {:?}", asks());
+        inside(&outside.0, || echo(90));
+        let socket = inside(sides[1].client(), || UdpSocket::bind("10.9.0.2:4001").unwrap());
+        let heard = inside(sides[0].client(), || UdpSocket::bind("10.9.0.2:4001").unwrap());
+        heard.set_read_timeout(Some(std::time::Duration::from_millis(300))).unwrap();
+        socket.send_to(b"?", (OUTSIDE, 90)).unwrap();
+        assert!(heard.recv(&mut [0; 8]).is_err(), "blue's answer came to red");
+    });
+}
+
+#[test]
 fn the_kernels_own_errors_reach_the_container_that_they_are_about() {
     on_a_host(|outside| async move {
         // Only the host knows that the cable takes no longer packets.
@@ -307,7 +334,14 @@ fn the_kernels_own_errors_reach_the_container_that_they_are_about() {
         let sides = both(&networks).await;
         inside(&outside.0, || swallow(90));
         for side in &sides {
-            assert_eq!(inside(side.client(), || pour((OUTSIDE, 90).into())), POURED, "out");
+            let counted = inside(side.client(), || {
+                run("nft add table ip c");
+                run("nft add chain ip c in { type filter hook input priority 0 ; }");
+                run("nft add rule ip c in icmp type destination-unreachable counter");
+                assert_eq!(pour((OUTSIDE, 90).into()), POURED, "out");
+                run("nft list table ip c")
+            });
+            assert!(!counted.contains("packets 0"), "{}: {counted}", side.name);
         }
         // And on the way back of a connection from outside.
         for (side, host) in sides.iter().zip([HOST, SECOND]) {

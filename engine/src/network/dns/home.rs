@@ -13,6 +13,7 @@ use std::{
     net::{Ipv4Addr, TcpListener, UdpSocket},
     os::fd::{AsFd, OwnedFd},
     rc::Rc,
+    sync::mpsc,
 };
 
 /// Where a container finds its resolver.
@@ -29,6 +30,10 @@ const TCP: u8 = 6;
 #[derive(Debug)]
 pub(super) struct Home {
     netns: OwnedFd,
+    /// To a thread that only closes them: the kernel has that wait for whatever
+    /// anybody has deleted from nf_tables just now, an RCU grace period of 5 to
+    /// 15 ms (`nft_rcv_nl_event` of net/netfilter/nf_tables_api.c).
+    used: mpsc::Sender<Nft>,
     here: PhantomData<Rc<()>>,
 }
 
@@ -42,7 +47,11 @@ pub(super) struct Sockets {
 impl Home {
     /// The calling thread's.
     pub(super) fn of_this_thread() -> io::Result<Self> {
-        Ok(Self { netns: File::open("/proc/thread-self/ns/net")?.into(), here: PhantomData })
+        let netns = File::open("/proc/thread-self/ns/net")?.into();
+        let (used, done) = mpsc::channel();
+        let close = move || done.into_iter().for_each(drop);
+        std::thread::Builder::new().name("dns-closing".to_owned()).spawn(close)?;
+        Ok(Self { netns, used, here: PhantomData })
     }
 
     /// Does something with the thread in another namespace. Nothing else runs
@@ -66,27 +75,29 @@ impl Home {
     /// [`ADDRESS_INSIDE`] arrive here. On a port of the kernel's choice, so that
     /// the container may still have port 53 on all its addresses.
     pub(super) fn listen(&self, netns: impl AsFd) -> io::Result<Sockets> {
-        self.inside(netns, || {
+        let (sockets, nft) = self.inside(netns, || {
             let udp = UdpSocket::bind((ADDRESS_INSIDE, 0))?;
             let tcp = TcpListener::bind((ADDRESS_INSIDE, 0))?;
             udp.set_nonblocking(true)?;
             tcp.set_nonblocking(true)?;
-            redirect(udp.local_addr()?.port(), tcp.local_addr()?.port())?;
-            Ok(Sockets { udp, tcp })
-        })
+            let nft = redirect(udp.local_addr()?.port(), tcp.local_addr()?.port())?;
+            Ok((Sockets { udp, tcp }, nft))
+        })?;
+        // Only fails where that thread is gone, and then it is closed here.
+        drop(self.used.send(nft));
+        Ok(sockets)
     }
 }
 
-/// In place of any redirection that was there.
-fn redirect(udp: u16, tcp: u16) -> io::Result<()> {
+/// In place of any redirection that was there. What it was done by is yet to be closed.
+fn redirect(udp: u16, tcp: u16) -> io::Result<Nft> {
     let mut nft = Nft::open()?;
     let again = !nft.keys(Family::V4, TABLE, SERVERS)?.is_empty();
     let mut batch = Batch::new(TABLE);
     if again {
         batch.fresh_table();
     } else {
-        // Closing the socket waits for what was deleted by it: an RCU grace period of 5 to 10 ms
-        // (`nft_rcv_nl_event` of net/netfilter/nf_tables_api.c).
+        // Nothing is deleted, then nobody waits for that.
         batch.table_if_missing();
     }
     let address = Family::V4.address();
@@ -115,7 +126,7 @@ fn redirect(udp: u16, tcp: u16) -> io::Result<()> {
         Conntrack::open()?
             .forget(&[(ADDRESS_INSIDE, DNS_PORT).into()], &[ADDRESS_INSIDE.into()])?;
     }
-    Ok(())
+    Ok(nft)
 }
 
 fn padded(port: u16) -> [u8; 4] {

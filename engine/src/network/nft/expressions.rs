@@ -152,11 +152,6 @@ pub(in crate::network) fn ct_mark(bits: u32) -> [Expressions; 2] {
     [ct(CT_MARK, None), masked(bits.to_ne_bytes())]
 }
 
-/// Loads some bits of the packet's mark into the first word.
-pub(in crate::network) fn mark(bits: u32) -> [Expressions; 2] {
-    [meta(MetaKey::Mark, 0), masked(bits.to_ne_bytes())]
-}
-
 /// Sets some bits of the connection's mark; the others stay.
 pub(in crate::network) fn set_ct_mark(bits: u32, to: u32) -> [Expressions; 3] {
     let set = vec![attribute(2, CT_MARK), attribute(4, word(0).into())];
@@ -179,6 +174,15 @@ pub(in crate::network) fn is(value: u32, so: bool) -> Expressions {
     compare(operator, value.to_ne_bytes())
 }
 
+/// Goes on only if the name in the first words is not that.
+pub(in crate::network) fn is_not_interface(name: &str) -> Expressions {
+    let mut bytes = [0; 16];
+    for (to, from) in bytes.iter_mut().zip(name.bytes()) {
+        *to = from;
+    }
+    compare(Operator::NotEqual, bytes)
+}
+
 /// Goes on only if of the two bytes that the first word holds, those bits are (not) that.
 pub(in crate::network) fn is_short(bits: u16, value: u16, so: bool) -> [Expressions; 2] {
     let wide = |short: u16| {
@@ -187,16 +191,6 @@ pub(in crate::network) fn is_short(bits: u16, value: u16, so: bool) -> [Expressi
     };
     let operator = if so { Operator::Equal } else { Operator::NotEqual };
     [masked(wide(bits)), compare(operator, wide(value))]
-}
-
-/// Goes on only if the packet is an ICMP message (of that family's) of that type.
-pub(in crate::network) fn is_icmp(family: Family, kind: u8) -> [Expressions; 4] {
-    let protocol = match family {
-        Family::V4 => 1,
-        Family::V6 => 58,
-    };
-    let byte = |value: u8| compare(Operator::Equal, [value]);
-    [meta(MetaKey::L4Proto, 0), byte(protocol), payload(2, 0, 1, 0), byte(kind)]
 }
 
 fn load(bytes: [u8; 4]) -> Expressions {

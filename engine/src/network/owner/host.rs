@@ -1,7 +1,7 @@
 //! How the host was before us, and what of it we change.
 
 use super::{Family, Nft, set_sysctl, sysctl};
-use crate::network::{firewall, zones};
+use crate::network::firewall;
 use std::{io, path::Path};
 
 pub(super) const FORWARDING: &str = "net/ipv4/ip_forward";
@@ -17,8 +17,6 @@ pub(super) struct Host {
     /// empty if it forwarded already.
     before: Vec<Vec<u8>>,
     before6: Vec<Vec<u8>>,
-    /// Which versions answer by a packet's mark since we said so.
-    reflecting: Vec<Family>,
 }
 
 impl Host {
@@ -38,39 +36,7 @@ impl Host {
             host.families.push(Family::V6);
             host.before6 = before(Family::V6, FORWARDING6)?;
         }
-        for family in &host.families {
-            if !nft.keys(*family, &zones::table(table), zones::REFLECTING)?.is_empty() {
-                host.reflecting.push(*family);
-            }
-        }
         Ok(host)
-    }
-
-    /// Notes what `reflect` is going to change: before it does, so that whoever
-    /// comes after us finds it noted.
-    pub(super) fn will_reflect(&mut self) -> io::Result<()> {
-        for family in self.families.clone() {
-            if !self.reflects(family) && sysctl(reflection(family))? == "0" {
-                self.reflecting.push(family);
-            }
-        }
-        Ok(())
-    }
-
-    pub(super) fn reflects(&self, family: Family) -> bool {
-        self.reflecting.contains(&family)
-    }
-
-    /// Has the kernel's own answers routed by the mark of what they answer, or
-    /// as it was.
-    pub(super) fn reflect(&mut self, needed: bool) -> io::Result<()> {
-        for family in &self.reflecting {
-            set_sysctl(reflection(*family), if needed { "1" } else { "0" })?;
-        }
-        if !needed {
-            self.reflecting.clear();
-        }
-        Ok(())
     }
 
     pub(super) fn before(&self, family: Family) -> &[Vec<u8>] {
@@ -110,13 +76,6 @@ impl Host {
             set_sysctl(FORWARDING6, "0")?;
         }
         Ok(())
-    }
-}
-
-fn reflection(family: Family) -> &'static str {
-    match family {
-        Family::V4 => "net/ipv4/fwmark_reflect",
-        Family::V6 => "net/ipv6/fwmark_reflect",
     }
 }
 

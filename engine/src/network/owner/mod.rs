@@ -310,13 +310,12 @@ impl Owner {
             firewall::change_bridge(&mut batch, &self.host.families, &wall, &walls, true);
             walls.push(wall);
         }
-        self.build_zones(&mut batch)?;
+        self.build_zones(&mut batch);
         for attached in self.attached.values() {
             publish_plainly(&mut batch, &attached.held, attached.target);
         }
         let doing = || format!("build the firewall's tables {}", self.config.bridge);
         self.nft.commit(batch).map_err(|error| Error::kernel(doing(), error))?;
-        self.reflect()?;
         // Only now, so that the host never forwards what the tables refuse.
         let set = set_sysctl(host::FORWARDING, "1");
         set.map_err(|error| Error::kernel("set ip_forward", error))?;
@@ -362,7 +361,6 @@ impl Owner {
             }
             self.rtnl.delete(&bridge.name).map_err(refused("remove a bridge"))?;
         }
-        self.host.reflect(false).map_err(refused("set fwmark_reflect"))?;
         // Forwarding goes as it came, unless others have come to need it.
         let links = self.rtnl.links().map_err(refused("list interfaces"))?;
         if self.built && !links.iter().any(|link| link.is_bridge) {

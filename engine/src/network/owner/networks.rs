@@ -73,9 +73,8 @@ impl Owner {
         let others = self.walls_without(&wall.name);
         let mut batch = Batch::new(&self.config.bridge);
         firewall::change_bridge(&mut batch, &self.host.families, wall, &others, true);
-        self.change_zones(&mut batch, None)?;
-        self.change(batch)?;
-        if self.built { self.reflect() } else { Ok(()) }
+        self.change_zones(&mut batch, None);
+        self.change(batch)
     }
 
     /// Takes over the networks on record, and removes those that are not.
@@ -238,10 +237,7 @@ impl Owner {
         let (wall, others) = (bridge.wall(), self.walls_without(&bridge.name));
         let mut batch = Batch::new(&self.config.bridge);
         firewall::change_bridge(&mut batch, &self.host.families, &wall, &others, false);
-        self.change_zones(&mut batch, bridge.definition.zone)?;
-        if self.built {
-            self.reflect()?;
-        }
+        self.change_zones(&mut batch, bridge.definition.zone);
         self.change(batch)
     }
 

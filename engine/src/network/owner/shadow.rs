@@ -90,46 +90,30 @@ impl Owner {
 
     /// The tables for shadowed networks as a whole, with where ports lead; no
     /// tables if there are none.
-    pub(super) fn build_zones(&mut self, batch: &mut Batch) -> Result<(), Error> {
+    pub(super) fn build_zones(&self, batch: &mut Batch) {
         let shadowed = self.shadowed();
         let plain = self.bridges.values().filter(|bridge| bridge.definition.zone.is_none());
         let plain: Vec<String> = plain.map(|bridge| bridge.name.clone()).collect();
-        let doing = |error| Error::kernel("read fwmark_reflect", error);
-        if !shadowed.is_empty() {
-            self.host.will_reflect().map_err(doing)?;
-        }
         batch.in_table(zones::table(&self.config.bridge), |batch| {
             for family in &self.host.families {
                 if shadowed.is_empty() {
                     batch.family(*family).no_table();
-                    continue;
+                } else {
+                    zones::ruleset(batch, *family, &shadowed, &plain);
                 }
-                let reflecting = self.host.reflects(*family);
-                zones::ruleset(batch, *family, &shadowed, &plain, reflecting);
             }
         });
         for attached in self.attached.values() {
             super::publish_zones(batch, &self.config.bridge, &attached.held, attached.target);
         }
-        Ok(())
     }
 
     /// Adds to the changes for one bridge more (or less, that `was` there) those
     /// that shadowed networks need.
-    pub(super) fn change_zones(
-        &mut self,
-        batch: &mut Batch,
-        was: Option<Zone>,
-    ) -> Result<(), Error> {
-        let concerned = was.is_some() || !self.shadowed().is_empty();
-        if self.built && concerned { self.build_zones(batch) } else { Ok(()) }
-    }
-
-    /// To be called when the tables are as they are to be.
-    pub(super) fn reflect(&mut self) -> Result<(), Error> {
-        let needed = !self.shadowed().is_empty();
-        let set = self.host.reflect(needed);
-        set.map_err(|error| Error::kernel("set fwmark_reflect", error))
+    pub(super) fn change_zones(&self, batch: &mut Batch, was: Option<Zone>) {
+        if self.built && (was.is_some() || !self.shadowed().is_empty()) {
+            self.build_zones(batch);
+        }
     }
 
     /// The number that a bridge of the last engine's has.

@@ -1,6 +1,9 @@
 //! From a profile to the BPF program of seccomp(2).
 
-use super::profile::{Argument, BadProfile, Profile, Rule};
+use super::{
+    profile::{Argument, BadProfile, Profile, Rule},
+    shrink::shrink,
+};
 use crate::runtime::capabilities::Set;
 use libseccomp::{
     ScmpAction, ScmpArch, ScmpArgCompare, ScmpCompareOp, ScmpFilterContext, ScmpSyscall,
@@ -27,6 +30,12 @@ pub(in super::super) enum Failed {
 
 /// The program: `struct sock_filter`s in the machine's byte order.
 pub(super) fn compile(profile: &Profile, capabilities: Set) -> Result<Vec<u8>, Failed> {
+    let long = long_program(profile, capabilities)?;
+    Ok(shrink(&long).unwrap_or(long))
+}
+
+/// As libseccomp writes it.
+pub(super) fn long_program(profile: &Profile, capabilities: Set) -> Result<Vec<u8>, Failed> {
     let default = action(&profile.default_action, profile.default_errno_ret)?;
     let mut filter = ScmpFilterContext::new(default)?;
     // The supervisor sets no_new_privs itself, and only if asked to.

@@ -11,6 +11,7 @@
 mod compile;
 mod packet;
 mod profile;
+mod shrink;
 
 use super::capabilities::Set;
 use base64::{Engine as _, engine::general_purpose::STANDARD};

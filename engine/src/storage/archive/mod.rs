@@ -14,7 +14,7 @@ mod stream;
 pub mod unpack;
 
 pub use compression::decompress;
-pub use stream::{on_a_thread, stream};
+pub use stream::{ahead, on_a_thread, stream};
 
 /// What the engine puts below a container's mounts. An empty file or a directory
 /// here is no part of a layer; Docker keeps these in a layer of their own.

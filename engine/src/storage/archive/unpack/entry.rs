@@ -17,6 +17,7 @@ use std::{
     path::{Path, PathBuf},
 };
 use tar::EntryType;
+use tritium_sys::fd::begin_writing;
 
 const WHITEOUT: &[u8] = b".wh.";
 const OPAQUE: &[u8] = b".wh..wh..opq";
@@ -25,6 +26,9 @@ const AUFS: &[u8] = b".wh..wh.";
 const BUFFER: usize = 64 << 10;
 /// From this size on, zeros are worth looking for.
 const LARGE: u64 = 1 << 20;
+/// So much of a layer's file goes to the disk while more comes: the sync before
+/// the layer's record has less to wait for.
+const WRITEBACK: u64 = 8 << 20;
 
 /// Who owns a file, what may be done with it, and what else is known of it.
 struct Attributes {
@@ -246,7 +250,7 @@ fn file<R: Read>(
         root.content(path, &file, size)?;
     }
     let sparse = parts || size >= LARGE;
-    fill(&mut file, entry, sparse, at)?;
+    fill(&mut file, entry, (sparse, root.is_layer()), at)?;
     let file = OwnedFd::from(file);
     dress(&file, at, is)?;
     let times = Timestamps { last_access: is.time, last_modification: is.time };
@@ -255,17 +259,17 @@ fn file<R: Read>(
 }
 
 /// Copies the entry's bytes; long runs of zeros in a large file become holes:
-/// most writers send a sparse file's holes so.
+/// most writers send a sparse file's holes so. `durable`: it will be synced.
 fn fill<R: Read>(
     file: &mut File,
     entry: &mut tar::Entry<'_, R>,
-    sparse: bool,
+    (sparse, durable): (bool, bool),
     at: &Path,
 ) -> Result<(), UnpackError> {
     let size = entry.size();
     let failed = |source| UnpackError::Write { doing: "write", path: at.to_owned(), source };
     let mut buffer = [0; BUFFER];
-    let mut copied = 0_u64;
+    let (mut copied, mut begun) = (0_u64, 0_u64);
     loop {
         let count = entry.read(&mut buffer).map_err(|source| UnpackError::Read { source })?;
         let bytes = buffer.get(..count).unwrap_or_default();
@@ -278,12 +282,20 @@ fn fill<R: Read>(
         } else {
             file.write_all(bytes).map_err(failed)?;
         }
+        if durable && copied - begun >= WRITEBACK {
+            begun = copied;
+            begin_writing(file.as_fd());
+        }
     }
     if copied != size {
         return Err(UnpackError::Read { source: io::ErrorKind::UnexpectedEof.into() });
     }
     if sparse {
         file.set_len(size).map_err(failed)?;
+    }
+    // Of small ones, many go in one request later.
+    if durable && copied >= BUFFER as u64 {
+        begin_writing(file.as_fd());
     }
     Ok(())
 }
