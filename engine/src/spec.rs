@@ -447,3 +447,31 @@ pub fn merge_env(env: &mut Vec<String>, more: &[String]) {
         }
     }
 }
+/// Go's durations: `1m30s`, `500ms`, `1.5h`, `0`.
+#[must_use]
+pub fn nanos(text: &str) -> Option<i64> {
+    if text == "0" {
+        return Some(0);
+    }
+    let mut total = 0_f64;
+    let mut rest = text;
+    while !rest.is_empty() {
+        let number = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+        let (value, after) = rest.split_at_checked(number)?;
+        let unit = after.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(after.len());
+        let (unit, after) = after.split_at_checked(unit)?;
+        let each = match unit {
+            "ns" => 1.0,
+            "us" | "µs" => 1e3,
+            "ms" => 1e6,
+            "s" => 1e9,
+            "m" => 60e9,
+            "h" => 3600e9,
+            _ => return None,
+        };
+        total += value.parse::<f64>().ok()? * each;
+        rest = after;
+    }
+    // Printed without a fraction, and read back: no cast that could lie.
+    (!text.is_empty()).then(|| format!("{total:.0}").parse().ok())?
+}

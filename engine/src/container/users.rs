@@ -16,7 +16,15 @@ impl Handle {
     /// is made. Numbers always are.
     pub(super) async fn check_user(&self, text: &str) -> Result<(), Error> {
         let (name, group) = text.split_once(':').unwrap_or((text, ""));
-        let named = |text: &str| !text.is_empty() && text.parse::<i64>().is_err();
+        let number = |text: &str| text.parse::<i64>().ok();
+        if [name, group]
+            .into_iter()
+            .filter_map(number)
+            .any(|id| i32::try_from(id).is_err() || id < 0)
+        {
+            return Err(Error::Invalid("uids and gids must be in range 0-2147483647".into()));
+        }
+        let named = |text: &str| !text.is_empty() && number(text).is_none();
         if !named(name) && !named(group) {
             return Ok(());
         }

@@ -2,8 +2,10 @@
 //! image's configuration.
 
 use super::{Healthcheck, RunConfig};
-use crate::error::Error;
-use crate::spec::Empty;
+use crate::{
+    error::Error,
+    spec::{self, Empty},
+};
 
 /// Applies the lines in order.
 ///
@@ -127,10 +129,10 @@ fn healthcheck(rest: &str) -> Result<Healthcheck, Error> {
         let (name, value) = option.split_once('=').unwrap_or((option, ""));
         let bad = || Error::Invalid(format!("invalid HEALTHCHECK flag --{option}"));
         match name {
-            "interval" => check.interval = nanos(value).ok_or_else(bad)?,
-            "timeout" => check.timeout = nanos(value).ok_or_else(bad)?,
-            "start-period" => check.start_period = nanos(value).ok_or_else(bad)?,
-            "start-interval" => check.start_interval = nanos(value).ok_or_else(bad)?,
+            "interval" => check.interval = spec::nanos(value).ok_or_else(bad)?,
+            "timeout" => check.timeout = spec::nanos(value).ok_or_else(bad)?,
+            "start-period" => check.start_period = spec::nanos(value).ok_or_else(bad)?,
+            "start-interval" => check.start_interval = spec::nanos(value).ok_or_else(bad)?,
             "retries" => check.retries = value.parse().map_err(|_| bad())?,
             _ => return Err(bad()),
         }
@@ -145,31 +147,6 @@ fn healthcheck(rest: &str) -> Result<Healthcheck, Error> {
         _ => return Err(Error::Invalid(format!("unknown type {kind:?} in HEALTHCHECK"))),
     };
     Ok(check)
-}
-
-/// Go's durations: `1m30s`, `500ms`.
-fn nanos(text: &str) -> Option<i64> {
-    let mut total = 0_f64;
-    let mut rest = text;
-    while !rest.is_empty() {
-        let number = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
-        let (value, after) = rest.split_at_checked(number)?;
-        let unit = after.find(|c: char| c.is_ascii_digit()).unwrap_or(after.len());
-        let (unit, after) = after.split_at_checked(unit)?;
-        let each = match unit {
-            "ns" => 1.0,
-            "us" | "µs" => 1e3,
-            "ms" => 1e6,
-            "s" => 1e9,
-            "m" => 60e9,
-            "h" => 3600e9,
-            _ => return None,
-        };
-        total += value.parse::<f64>().ok()? * each;
-        rest = after;
-    }
-    // Printed without a fraction, and read back: no cast that could lie.
-    (!text.is_empty()).then(|| format!("{total:.0}").parse().ok())?
 }
 
 /// `a=b c="d e"`, or the old `a b c`.

@@ -1,7 +1,7 @@
 //! `HEALTHCHECK`'s options and command.
 
 use super::{options::Options, words};
-use crate::image::Healthcheck;
+use crate::{image::Healthcheck, spec};
 
 const KNOWN: [&str; 5] = ["interval", "retries", "start-interval", "start-period", "timeout"];
 
@@ -54,37 +54,9 @@ fn retries(text: Option<String>) -> Result<i64, String> {
 fn duration(options: &mut Options, name: &str) -> Result<i64, String> {
     let Some(text) = options.text(name)? else { return Ok(0) };
     let bad = || format!("time: invalid duration {text:?}");
-    let nanos = nanos(&text).ok_or_else(bad)?;
+    let nanos = spec::nanos(&text).ok_or_else(bad)?;
     if nanos != 0 && nanos < 1_000_000 {
         return Err(format!("Interval {name:?} cannot be less than 1ms"));
     }
     Ok(nanos)
-}
-
-/// Go's durations: `1m30s`, `500ms`, `1.5h`, `0`.
-fn nanos(text: &str) -> Option<i64> {
-    if text == "0" {
-        return Some(0);
-    }
-    let mut total = 0_f64;
-    let mut rest = text;
-    while !rest.is_empty() {
-        let number = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
-        let (value, after) = rest.split_at_checked(number)?;
-        let unit = after.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(after.len());
-        let (unit, after) = after.split_at_checked(unit)?;
-        let each = match unit {
-            "ns" => 1.0,
-            "us" | "µs" => 1e3,
-            "ms" => 1e6,
-            "s" => 1e9,
-            "m" => 60e9,
-            "h" => 3600e9,
-            _ => return None,
-        };
-        total += value.parse::<f64>().ok()? * each;
-        rest = after;
-    }
-    // Printed without a fraction, and read back: no cast that could lie.
-    (!text.is_empty()).then(|| format!("{total:.0}").parse().ok())?
 }

@@ -13,6 +13,7 @@ cases! { "create and inspect":
     an_image_that_is_not_there_is_no_such_image,
     a_container_is_found_by_name_id_and_short_id,
     settings_come_back_as_they_were_given,
+    port_bindings_are_null_where_none_were_given,
     the_images_defaults_are_merged_with_what_is_asked,
     limits_that_make_no_sense_are_refused,
     options_that_make_no_sense_are_refused,
@@ -39,6 +40,20 @@ fn a_created_container_is_inspected_with_dockers_fields(s: &Scene<'_>) {
     assert_eq!(container["Config"]["Labels"], json!({}));
     assert_eq!(container["NetworkSettings"]["Ports"], json!({}));
     s.same_shape("ContainerInspect of a created one", &comparable(container));
+}
+
+fn port_bindings_are_null_where_none_were_given(s: &Scene<'_>) {
+    for (part, host) in [
+        ("a", json!(null)),
+        ("b", json!({})),
+        ("c", json!({ "PortBindings": null })),
+        ("d", json!({ "PortBindings": {} })),
+        ("e", json!({ "PortBindings": { "80/tcp": null } })),
+    ] {
+        let given = host["PortBindings"].clone();
+        let id = s.create(part, json!({ "Cmd": ["true"], "HostConfig": host }));
+        assert_eq!(s.inspect(&id)["HostConfig"]["PortBindings"], given, "{part}");
+    }
 }
 
 /// Without what depends on how images are stored and processes confined.

@@ -39,6 +39,7 @@ cases! { "streams":
     logs_without_any_stream_are_refused,
     logs_follow_until_the_end,
     logs_with_details_show_what_the_log_was_told_to,
+    logs_that_are_compressed_are_read_as_one,
     logs_of_a_container_without_a_log_are_refused,
     logs_of_a_created_container_are_empty,
     a_line_without_an_end_and_bytes_that_are_no_text_survive,
@@ -287,6 +288,13 @@ fn exec_takes_user_environment_and_workdir(s: &Scene<'_>) {
         err.contains("unable to find user whoever: no matching entries in passwd file"),
         "{err}"
     );
+    let asked = |user: &str| {
+        s.post(&format!("/containers/{id}/exec"), &json!({ "Cmd": ["true"], "User": user }))
+    };
+    asked("whoever").refuses(400, "unable to find user whoever: no matching entries");
+    asked("nobody:whoever").refuses(400, "unable to find group whoever: no matching entries");
+    asked("99999999999").refuses(400, "uids and gids must be in range 0-2147483647");
+    asked("77777:nogroup").expect(201);
 }
 
 fn exec_with_input_from_the_cli(s: &Scene<'_>) {
@@ -396,6 +404,24 @@ fn logs_with_details_show_what_the_log_was_told_to(s: &Scene<'_>) {
     ]);
     assert_eq!(s.ok(&["logs", "--details", &name]), "shown=yes x");
     assert_eq!(s.ok(&["logs", &name]), "x");
+}
+
+fn logs_that_are_compressed_are_read_as_one(s: &Scene<'_>) {
+    let options = json!({ "max-size": "2k", "max-file": "3", "compress": "true" });
+    let log = json!({ "Type": "json-file", "Config": options });
+    let script = "for i in $(seq 100); do echo line $i; done";
+    let config = json!({ "Cmd": ["sh", "-c", script], "HostConfig": { "LogConfig": log } });
+    let id = s.create("a", config);
+    s.start(&id);
+    assert_eq!(s.wait(&id), 0);
+    let said = s.ok(&["logs", &id]);
+    let lines: Vec<&str> = said.lines().collect();
+    let first = 101 - lines.len();
+    assert!(first > 1 && lines.len() > 50, "{said}");
+    for (number, line) in (first..).zip(&lines) {
+        assert_eq!(*line, format!("line {number}"));
+    }
+    assert_eq!(s.ok(&["logs", "--tail", "40", &id]).lines().next(), Some("line 61"));
 }
 
 fn logs_of_a_container_without_a_log_are_refused(s: &Scene<'_>) {
