@@ -10,7 +10,7 @@ use std::{
     io::{Cursor, Read},
 };
 use tritium_engine::{
-    error::Error,
+    error::{Error, chain},
     ids::TenantName,
     image::{Auth, Message, Platform, Progress, Reference},
     storage::StoreError,
@@ -288,8 +288,12 @@ async fn a_registry_with_a_password_lets_in_who_has_it() {
         assert!(matches!(refused, Error::Unauthorized(_)), "{refused:?}");
         assert!(refused.to_string().contains(said), "{refused}");
         let name = name.parse().unwrap();
+        // Without any it is an error of the engine's, by Docker's status.
+        let tried = auth.is_some();
         let refused = engine.images.pull(&operator, &name, None, auth, Progress::default()).await;
-        assert!(matches!(refused, Err(Error::Unauthorized(_))), "{refused:?}");
+        let refused = refused.unwrap_err();
+        assert_eq!(matches!(refused, Error::Unauthorized(_)), tried, "{refused:?}");
+        assert!(tried || chain(&refused).contains(said), "{refused:?}");
     }
     let refused =
         engine.images.login(&TenantName::operator(), &host, basic("bad")).await.unwrap_err();
