@@ -44,7 +44,10 @@ impl Lock {
                 .and_then(|()| file.read_to_string(&mut pid))
                 .map_err(StoreError::io("read", &path))?;
             let pid = pid.trim();
-            if Path::new("/proc").join(pid).exists() || Instant::now() > deadline {
+            // This process itself has let go of it, or will not: its children, too, may have it.
+            let another = pid != std::process::id().to_string();
+            let lives = another && Path::new("/proc").join(pid).exists();
+            if lives || Instant::now() > deadline {
                 return Err(StoreError::InUse { dir: dir.to_owned(), pid: pid.to_owned() });
             }
             thread::sleep(PAUSE);
