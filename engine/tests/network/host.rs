@@ -29,7 +29,7 @@ pub const LOCALHOST: Ipv4Addr = Ipv4Addr::LOCALHOST;
 /// How long an answer may take on a busy machine; and how long silence must
 /// last to be taken for a refusal.
 const PATIENCE: Duration = Duration::from_secs(10);
-const SILENCE: Duration = Duration::from_millis(700);
+const SILENCE: Duration = Duration::from_secs(2);
 
 /// Runs a test as if on a host of its own, whose outside it is handed.
 pub fn on_a_host<F: Future<Output = ()>>(test: impl FnOnce(Outside) -> F + Send + 'static) {
