@@ -65,7 +65,7 @@ impl Pool {
             target,
             taken: Arc::default(),
             emptied: Arc::default(),
-            spawner: Spawner::start(program, layout, janitor.clone())?,
+            spawner: Spawner::start(program, layout, janitor.clone(), tasks.tracker.token())?,
             janitor,
         });
         let stopping = tasks.stopping.clone();

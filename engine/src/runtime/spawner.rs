@@ -25,6 +25,7 @@ use tokio::{
     runtime::Handle,
     sync::oneshot,
 };
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 type Reply = oneshot::Sender<io::Result<Supervisor>>;
 
@@ -35,15 +36,18 @@ pub(super) struct Spawner {
 }
 
 impl Spawner {
-    /// Starts the thread; it ends when this is stopped or dropped.
+    /// Starts the thread; it ends when this is stopped or dropped, and `token`
+    /// with it.
     pub(super) fn start(
         program: PathBuf,
         layout: Arc<Layout>,
         janitor: Janitor,
+        token: TaskTrackerToken,
     ) -> io::Result<Self> {
         let (requests, inbox) = mpsc::channel::<Reply>();
         let handle = Handle::current();
         thread::Builder::new().name("spawner".into()).spawn(move || {
+            let _until_it_ends = token;
             // Children are registered with the reactor.
             let _entered = handle.enter();
             let me = std::process::id();

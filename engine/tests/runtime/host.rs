@@ -88,9 +88,6 @@ impl Host {
         self.runtime.stop();
         self.tracker.close();
         self.tracker.wait().await;
-        // What a process would take with it when it ends: the thread that was
-        // just starting a supervisor, and the supervisors that were parked.
-        wait_for("what was parked to leave", || self.parked_are_empty()).await;
         self.tracker = TaskTracker::new();
         self.runtime = start(&self.dir, &self.cgroup, self.ready, &self.tracker).await;
     }
@@ -204,16 +201,6 @@ impl Host {
     pub(crate) fn groups_of_containers(&self) -> BTreeSet<PathBuf> {
         let name = |path: &PathBuf| path.file_name().unwrap().to_str().unwrap().to_owned();
         self.groups().into_iter().filter(|path| !name(path).starts_with("ready-")).collect()
-    }
-
-    fn parked_are_empty(&self) -> bool {
-        let parked = self.groups().into_iter().filter(|path| {
-            let name = path.file_name().unwrap().to_str().unwrap();
-            name.starts_with("ready-") || name.starts_with("gone-")
-        });
-        // One that is gone by now has nobody in it either.
-        let procs = |path: PathBuf| fs::read_to_string(path.join("cgroup.procs"));
-        parked.map(procs).all(|procs| procs.unwrap_or_default().is_empty())
     }
 
     pub(crate) async fn settled(&self) {
