@@ -55,29 +55,16 @@ enum Register {
 /// program has something that is not understood.
 pub(super) fn shrink(program: &[u8]) -> Option<Vec<u8>> {
     let long = parse(program)?;
-    let loads = |at: &usize| at.checked_sub(1).is_some_and(|before| is_load(&long, before));
-    let architectures: BTreeSet<u32> = (0..long.len())
-        .filter(|at| long[*at].code == JUMP_EQUAL && loads(at))
-        .map(|at| long[at].k)
-        .collect();
-    let follow = |architecture| Walk { program: &long, architecture, found: Vec::new(), steps: 0 };
-    let [(0, Target::Return(stranger))] = follow(None).ranges()?[..] else { return None };
+    // An architecture that the program knows is one that a stranger is compared with.
+    let (strangers, architectures) = Walk::follow(&long, None)?;
+    let [(0, Target::Return(stranger))] = strangers[..] else { return None };
     let mut known = Vec::new();
     for architecture in architectures {
-        known.push((architecture, follow(Some(architecture)).ranges()?));
+        known.push((architecture, Walk::follow(&long, Some(architecture))?.0));
     }
     let short = Writer::write(&long, &known, stranger)?;
     let is_shorter = short.len() < long.len();
     is_shorter.then(|| short.iter().flat_map(bytes_of).collect())
-}
-
-/// Whether the architecture is loaded by the instruction, or compared: a chain
-/// of comparisons begins with one load.
-fn is_load(program: &[sock_filter], mut at: usize) -> bool {
-    while program[at].code == JUMP_EQUAL && at > 0 {
-        at -= 1;
-    }
-    program[at].code == LOAD && program[at].k == ARCHITECTURE
 }
 
 fn parse(program: &[u8]) -> Option<Vec<sock_filter>> {
@@ -104,20 +91,28 @@ struct Walk<'a> {
     program: &'a [sock_filter],
     architecture: Option<u32>,
     found: Vec<Range>,
+    /// The architectures that it was compared with.
+    compared: BTreeSet<u32>,
     steps: usize,
 }
 
-impl Walk<'_> {
-    /// Every number's target, in order; neighbours differ.
-    fn ranges(mut self) -> Option<Vec<Range>> {
+impl<'a> Walk<'a> {
+    /// Every number's target, in order, of which neighbours differ; and the
+    /// architectures that this one was compared with.
+    fn follow(
+        program: &'a [sock_filter],
+        architecture: Option<u32>,
+    ) -> Option<(Vec<Range>, BTreeSet<u32>)> {
+        let (found, compared) = (Vec::new(), BTreeSet::new());
+        let mut walk = Self { program, architecture, found, compared, steps: 0 };
         // In each quarter the bit of x32 is the same for all.
         for quarter in 0..4 {
             let first = quarter * X32;
-            self.step(0, Register::Empty, first, first + (X32 - 1))?;
+            walk.step(0, Register::Empty, first, first + (X32 - 1))?;
         }
-        self.found.sort_unstable();
-        self.found.dedup_by_key(|(_, target)| *target);
-        Some(self.found)
+        walk.found.sort_unstable();
+        walk.found.dedup_by_key(|(_, target)| *target);
+        Some((walk.found, walk.compared))
     }
 
     /// From the instruction `at` on, for the numbers from `low` to `high`.
@@ -142,6 +137,7 @@ impl Walk<'_> {
                 return self.step(next, Register::Number(low & X32), low, high);
             }
             (JUMP_EQUAL, Register::Architecture) => {
+                self.compared.insert(k);
                 let to = if self.architecture == Some(k) { yes } else { no };
                 return self.step(to, register, low, high);
             }
