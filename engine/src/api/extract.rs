@@ -1,6 +1,7 @@
 //! What requests say, read as loosely as Docker reads it: parameters, bodies.
 
 use super::error::{Answer, Failure, invalid};
+use crate::spec::nanos;
 use axum::{
     body::Body,
     extract::{FromRequest, FromRequestParts, Request},
@@ -89,36 +90,12 @@ pub(super) fn moment(text: &str) -> Answer<i64> {
     Ok(seconds.saturating_mul(1_000_000_000).saturating_add(nanos))
 }
 
-/// Go's durations: `1h30m`, `1.5h`, `300ms`, in nanoseconds.
+/// Go's durations: `1h30m`, `-1.5h`, `300ms`, in nanoseconds.
 pub(super) fn go_duration(text: &str) -> Option<i64> {
-    let (sign, mut rest) = match text.strip_prefix('-') {
-        Some(rest) => (-1, rest),
-        None => (1, text.strip_prefix('+').unwrap_or(text)),
-    };
-    if rest == "0" {
-        return Some(0);
+    match text.strip_prefix('-') {
+        Some(rest) => nanos(rest).map(|nanos| -nanos),
+        None => nanos(text.strip_prefix('+').unwrap_or(text)),
     }
-    let mut total = 0.0;
-    while !rest.is_empty() {
-        let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
-        let (number, after) = rest.split_at(end);
-        let end = after.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(after.len());
-        let (unit, next) = after.split_at(end);
-        let nanos = match unit {
-            "ns" => 1.0,
-            "us" | "µs" => 1e3,
-            "ms" => 1e6,
-            "s" => 1e9,
-            "m" => 60e9,
-            "h" => 3600e9,
-            _ => return None,
-        };
-        total += number.parse::<f64>().ok()? * nanos;
-        rest = next;
-    }
-    // 2^53 nanoseconds are a hundred days; beyond that it is rounded.
-    #[expect(clippy::cast_possible_truncation, reason = "it is cut at the type's ends")]
-    (!text.is_empty()).then_some(sign * (total as i64))
 }
 
 /// `%41`, `+`; what is no escape stays as it is.
