@@ -85,8 +85,9 @@ impl Engine {
             }
         };
         // Counted inside: what goes from container to container passes no interface of the host.
-        let on_host = snapshot.record.host.network_mode == "host";
-        let interfaces = if on_host { Ok(BTreeMap::new()) } else { running.interfaces() };
+        // Another container's network is counted there, the host's not at all.
+        let has_own = snapshot.record.endpoints.values().any(|it| it.endpoint.is_some());
+        let interfaces = if has_own { running.interfaces() } else { Ok(BTreeMap::new()) };
         let network = match interfaces {
             Ok(interfaces) => interfaces.into_iter().map(traffic).collect(),
             Err(error) => {
