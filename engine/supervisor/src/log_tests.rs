@@ -134,7 +134,8 @@ fn a_large_file_is_compressed_while_the_next_one_fills() {
         assert!(written < 2000, "it is not done when the next file is full");
     }
     let first = scratch.texts("log.1.gz");
-    assert!(written > first.len() + 1, "it was done at once: {written}");
+    // Sixteen steps of 64 KiB; done at once, it would be one line more.
+    assert!(written > first.len() + 10, "it was done at once: {written}");
     assert!(first.iter().all(|text| *text == line));
     assert!(!scratch.0.join("log.1").exists());
 }

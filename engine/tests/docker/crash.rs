@@ -82,6 +82,25 @@ fn an_end_that_no_engine_saw_is_known_afterwards() {
 }
 
 #[test]
+fn an_end_that_was_told_is_known_after_a_crash_at_that_moment() {
+    let mut engine = Engine::start();
+    for round in 0..3 {
+        let name = format!("ee-{round}");
+        let run = ["create", "--name", &name, "--network", "none", "busybox", "sh", "-c", "exit 6"];
+        engine.ok(&run);
+        assert_eq!(engine.api("POST", &format!("/containers/{name}/start"), "").0, 204);
+        let (status, told) = engine.api("POST", &format!("/containers/{name}/wait"), "");
+        assert!(status == 200 && told.contains("\"StatusCode\":6"), "{status} {told}");
+        // Before it went on record: that takes a moment, in case it is removed.
+        engine.crash_and_restart();
+        let state = engine.ok(&["inspect", "-f", "{{.State.Status}} {{.State.ExitCode}}", &name]);
+        assert_eq!(state, "exited 6");
+        engine.ok(&["rm", &name]);
+    }
+    wait_for("nothing to be left", || engine.traces().is_empty());
+}
+
+#[test]
 fn a_crash_in_the_middle_of_everything_leaves_nothing_half_made() {
     let mut engine = Engine::start();
     for round in 0..4 {
