@@ -94,12 +94,7 @@ fn redirect(udp: u16, tcp: u16) -> io::Result<Nft> {
     let mut nft = Nft::open()?;
     let again = !nft.keys(Family::V4, TABLE, SERVERS)?.is_empty();
     let mut batch = Batch::new(TABLE);
-    if again {
-        batch.fresh_table();
-    } else {
-        // Nothing is deleted, then nobody waits for that.
-        batch.table_if_missing();
-    }
+    batch.fresh_table();
     let address = Family::V4.address();
     batch.set(SERVERS, &[address, PROTOCOL, PORT], Some(&[address, PORT]));
     let base = Base { kind: "nat", hook: InetHookNumber::LocalOut, priority: -100 };

@@ -164,8 +164,7 @@ impl Batch {
         self.delete_table();
     }
 
-    /// The table, as it is if it is there.
-    pub(super) fn table_if_missing(&mut self) {
+    fn table_if_missing(&mut self) {
         let attributes = vec![TableAttribute::Name(self.table.clone())];
         self.change(Message::NewTable(TableMessage { attributes }), NLM_F_CREATE);
     }
