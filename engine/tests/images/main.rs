@@ -478,8 +478,8 @@ async fn a_full_disk_refuses_an_image_and_takes_a_smaller_one() {
     }
     let small = tar(&[("f", b"x")]);
     let small = saved(Some("x:2"), &config(&[&small], "amd64"), &[small]);
-    // A child that another test is making has our descriptors, and so what was
-    // deleted, for a moment.
+    // A child that another test is making may have our descriptors, and so what
+    // was deleted, until it comes to `execve`.
     let begun = std::time::Instant::now();
     while let Err(error) = load(&engine, small.clone()).await {
         assert!(error.to_string().contains("no space left on device"), "{error}");

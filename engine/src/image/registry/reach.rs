@@ -4,7 +4,9 @@
 //! to send one. The engine goes there from the host's network, past the guard.
 //! So for a tenant that the operator is not, such a place must not be the host
 //! itself. It is looked at by the address that is then connected to: what a
-//! name server says between the look and the connection does not matter.
+//! name server says between the look and the connection does not matter. And
+//! what it leads to must have a certificate: containers of other tenants, which
+//! the host reaches by their addresses, have none.
 //!
 //! Where the operator has set a proxy, names that go through it are the proxy's
 //! to resolve, and its to refuse; addresses in URLs are checked all the same.
@@ -44,7 +46,7 @@ pub(super) struct Fence {
 
 /// Why a place is not gone to.
 #[derive(Debug, thiserror::Error)]
-#[error("a tenant's registry may not lead to the host ({place})")]
+#[error("a tenant's registry may not lead to the host, nor anywhere without TLS ({place})")]
 pub(in crate::image) struct Astray {
     place: String,
 }
@@ -97,6 +99,8 @@ impl Fence {
             return Ok(());
         }
         let astray = match host.parse::<IpAddr>() {
+            // The host reaches every tenant's containers, which nobody has a certificate for.
+            _ if url.scheme() != "https" => true,
             Ok(address) => is_here(address, &addresses()),
             // Another port of the same machine: it has been resolved by now.
             Err(_) => own && self.here.get() == Some(&true),
@@ -267,6 +271,8 @@ mod tests {
             "http://[::1]/",
             "http://0.0.0.0:5000/",
             "http://169.254.169.254/latest/meta-data",
+            "http://172.17.0.2/",
+            "http://a.example/",
         ] {
             assert!(check(url).is_err(), "{url}");
         }
