@@ -16,7 +16,7 @@ use aya_ebpf::{
     programs::{SkBuffContext, SockAddrContext},
 };
 use tritium_common::{
-    guard::rule,
+    guard::{RAW_SOCKETS, rule},
     ids::{CgroupId, TenantId},
     traffic::OTHER_TENANT,
 };
@@ -25,7 +25,7 @@ use crate::{
     denial::{self, Detail},
     kernel,
     maps::CONTAINER_LEVEL,
-    tenant, traffic,
+    socket, tenant, traffic,
 };
 
 /// The loopback's index in every network namespace.
@@ -114,6 +114,11 @@ fn may_pass(ctx: &SkBuffContext, out: bool) -> bool {
         // SAFETY: the kernel passes a whole __sk_buff.
         let inside = unsafe { (*ctx.skb.skb).ifindex } == LOOPBACK;
         let peer = tenant::peer(&packet.peer, entry.tenant);
+        if out && entry.flags & RAW_SOCKETS == 0 && socket::is_forged(ctx, &packet) {
+            traffic::dropped(cgroup, peer);
+            socket::forged(cgroup, &packet);
+            return false;
+        }
         if peer != OTHER_TENANT
             && !(out && inside && reaches_foreign_socket(ctx, &packet, entry.tenant))
         {
@@ -133,13 +138,13 @@ fn may_pass(ctx: &SkBuffContext, out: bool) -> bool {
 }
 
 /// What a look at the headers tells.
-struct Packet {
-    version: u8,
-    protocol: u8,
+pub(crate) struct Packet {
+    pub(crate) version: u8,
+    pub(crate) protocol: u8,
     /// Where the transport header starts.
-    transport: usize,
+    pub(crate) transport: usize,
     /// The other end's address.
-    peer: [u8; 16],
+    pub(crate) peer: [u8; 16],
 }
 
 impl Packet {

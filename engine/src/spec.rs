@@ -219,6 +219,9 @@ pub struct HostConfig {
     pub devices: Option<Vec<DeviceMapping>>,
     pub device_cgroup_rules: Option<Vec<String>>,
     pub device_requests: Option<Vec<serde_json::Value>>,
+    /// Bytes of TCP's buffers, where control groups of version 1 can limit them.
+    #[serde(rename = "KernelMemoryTCP", skip_serializing_if = "Option::is_none")]
+    pub kernel_memory_tcp: Option<i64>,
     /// Bytes.
     #[serde(deserialize_with = "null_is_default")]
     pub memory_reservation: i64,

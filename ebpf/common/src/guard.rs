@@ -25,7 +25,7 @@ pub mod rule {
     pub const CONNECT: u32 = 1;
     /// A packet from or to another tenant.
     pub const PACKET: u32 = 2;
-    /// A raw or packet socket.
+    /// A raw or packet socket, or what such a socket was not opened for.
     pub const RAW_SOCKET: u32 = 3;
     /// A device outside the allow-list.
     pub const DEVICE: u32 = 4;
@@ -235,7 +235,7 @@ pub struct Denied {
     pub rule: u32,
     /// Process id on the host; 0 for packets.
     pub pid: u32,
-    /// The address: the other's for `CONNECT` and `PACKET`, the one claimed for `SPOOFED_IP`, `ARP` and `NEIGHBOUR`; else zeros.
+    /// The address: the other's for `CONNECT`, `PACKET` and what a raw socket sent, the one claimed for `SPOOFED_IP`, `ARP` and `NEIGHBOUR`; else zeros.
     pub address: [u8; 16],
     /// Kind, major, minor and access for `DEVICE`; the port for `CONNECT`; family and type for `RAW_SOCKET`;
     /// EtherType and protocol (0 where not known) for what was refused on the wire.

@@ -9,6 +9,18 @@ use regex_lite::Regex;
 use std::{collections::BTreeMap, path::Path};
 use tritium_supervisor::protocol::Log;
 
+/// Drivers that Docker has besides.
+const DOCKERS: [&str; 7] =
+    ["awslogs", "fluentd", "gcplogs", "gelf", "journald", "splunk", "syslog"];
+
+/// Why a driver other than json-file, local and none is refused.
+fn no_such_driver(name: &str) -> Error {
+    if DOCKERS.contains(&name) {
+        return Error::Unsupported(format!("the logging driver {name} is not built yet"));
+    }
+    Error::Invalid(format!("error looking up logging plugin {name}: plugin \"{name}\" not found"))
+}
+
 /// What the options can name of a container.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Subject<'a> {
@@ -29,9 +41,7 @@ pub(super) fn log(
         "" | "json-file" => (None, None),
         "local" => (Some(20_000_000), Some(5)),
         "none" => return Ok(None),
-        other => {
-            return Err(Error::Unsupported(format!("the logging driver {other} is not built yet")));
-        }
+        other => return Err(no_such_driver(other)),
     };
     let kind = if config.kind.is_empty() { "json-file" } else { &config.kind };
     let mut compress = kind == "local";

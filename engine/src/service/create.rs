@@ -356,12 +356,6 @@ fn check_modes(host: &HostConfig) -> Result<(), Error> {
             "can't create 'AutoRemove' container with restart policy".into(),
         ));
     }
-    if !matches!(host.log_config.kind.as_str(), "json-file" | "local" | "none") {
-        return Err(Error::Unsupported(format!(
-            "the logging driver {} is not built yet",
-            host.log_config.kind
-        )));
-    }
     if host.network_mode.starts_with("container:")
         && host.port_bindings.as_ref().is_some_and(|it| !it.is_empty())
     {

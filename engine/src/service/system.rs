@@ -33,6 +33,8 @@ pub struct Host {
     /// Control-group controllers that can be used.
     pub controllers: Vec<String>,
     pub swap_accounting: bool,
+    /// TCP's buffers can be limited (`memory.kmem.tcp`, version 1 only).
+    pub tcp_accounting: bool,
     pub ipv4_forwarding: bool,
     /// Docker's name of the file system below the state directory.
     pub backing_filesystem: String,
@@ -161,6 +163,7 @@ fn look(state_dir: &Path) -> Host {
         cpus: std::thread::available_parallelism().map_or(1, usize::from),
         cgroup_version,
         swap_accounting: swap_accounting(cgroup_version),
+        tcp_accounting: Path::new("/sys/fs/cgroup/memory/memory.kmem.tcp.limit_in_bytes").exists(),
         controllers,
         ipv4_forwarding: read("/proc/sys/net/ipv4/ip_forward").trim() == "1",
         backing_filesystem: backing(state_dir),

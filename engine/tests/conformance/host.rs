@@ -16,6 +16,8 @@ pub(crate) struct Host {
     /// What its column is called.
     pub(crate) name: String,
     pub(crate) socket: PathBuf,
+    /// It is a real Docker Engine, which the cases are held against.
+    pub(crate) is_reference: bool,
     docker: PathBuf,
     config: TempDir,
     /// Operations of the description that were asked for, and what they answered.
@@ -50,6 +52,10 @@ fn compose(docker: &Path) -> Option<PathBuf> {
 }
 
 impl Host {
+    pub(crate) fn with_reference(self, is_reference: bool) -> Self {
+        Self { is_reference, ..self }
+    }
+
     pub(crate) fn new(name: &str, socket: PathBuf) -> Self {
         let docker: PathBuf = std::env::var_os("TRITIUM_DOCKER").unwrap_or("docker".into()).into();
         let config = TempDir::new().unwrap();
@@ -59,7 +65,14 @@ impl Host {
         if let Some(compose) = compose(&docker) {
             std::os::unix::fs::symlink(compose, plugins.join("docker-compose")).unwrap();
         }
-        Self { name: name.to_owned(), socket, docker, config, asked: Mutex::default() }
+        Self {
+            name: name.to_owned(),
+            socket,
+            is_reference: false,
+            docker,
+            config,
+            asked: Mutex::default(),
+        }
     }
 
     pub(crate) fn has_compose(&self) -> bool {

@@ -11,7 +11,6 @@
 
 mod cases;
 mod description;
-mod differs;
 #[path = "../docker/engine.rs"]
 #[expect(dead_code, reason = "the other tests use more of it")]
 mod engine;
@@ -73,7 +72,8 @@ fn main() -> ExitCode {
             table::say(&format!("not NAME=SOCKET: {against}"));
             return ExitCode::from(64);
         };
-        hosts.push(host::Host::new(name, socket.trim_start_matches("unix://").into()));
+        let host = host::Host::new(name, socket.trim_start_matches("unix://").into());
+        hosts.push(host.with_reference(hosts.is_empty()));
     }
     let own = (options.tritium || hosts.is_empty()).then(engine::Engine::start);
     hosts.extend(own.as_ref().map(|engine| host::Host::new("tritium", engine.socket())));
@@ -102,6 +102,8 @@ fn serve(program: &str, arguments: &[String]) -> ExitCode {
         .args(arguments)
         .env("DOCKER_HOST", format!("unix://{}", engine.socket().display()))
         .env("TRITIUM_LOG", engine.dir.join("log"))
+        // Where the engine's published ports are.
+        .env("TRITIUM_NET", format!("/proc/{}/ns/net", engine.pid()))
         .status()
         .unwrap();
     let log = std::fs::read_to_string(engine.dir.join("log")).unwrap_or_default();

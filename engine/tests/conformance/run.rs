@@ -3,7 +3,6 @@
 use crate::{
     Options,
     cases::{self, Case},
-    differs,
     host::Host,
     scene::Scene,
 };
@@ -22,16 +21,16 @@ pub(crate) enum Outcome {
     Passed,
     /// The engine says that it does not have this.
     Unbuilt,
-    /// It is known to answer otherwise, for this reason.
-    Differs(&'static str),
     Failed(String),
 }
+
+type Row = (&'static Case, Outcome, Duration);
 
 /// One engine's results, by the cases' order.
 #[derive(Debug)]
 pub(crate) struct Column {
     pub(crate) name: String,
-    pub(crate) results: Vec<(&'static Case, Outcome, Duration)>,
+    pub(crate) results: Vec<Row>,
     /// Operations of the description that were asked for.
     pub(crate) asked: usize,
     pub(crate) took: Duration,
@@ -81,9 +80,13 @@ fn against(host: &Host, options: &Options) -> Column {
         }
     });
     work(&alone);
+    let mut results = results.into_inner().unwrap();
+    if host.is_reference {
+        again(host, &mut results);
+    }
     let left = everything(host).difference(&before).cloned().collect();
-    let results: Vec<_> = results.into_inner().unwrap().into_values().collect();
-    let failed = |(_, outcome, _): &&(_, Outcome, _)| matches!(outcome, Outcome::Failed(_));
+    let results: Vec<_> = results.into_values().collect();
+    let failed = |(_, outcome, _): &&Row| matches!(outcome, Outcome::Failed(_));
     Column {
         name: host.name.clone(),
         lost: results.iter().filter(failed).count(),
@@ -94,14 +97,24 @@ fn against(host: &Host, options: &Options) -> Column {
     }
 }
 
+/// Docker Engine loses some news under load (that a container was killed for want of memory, an
+/// event): a case that failed there has a second chance, alone.
+fn again(host: &Host, results: &mut BTreeMap<usize, Row>) {
+    let failed = results.iter_mut().filter(|(_, row)| matches!(row.1, Outcome::Failed(_)));
+    for (number, (case, outcome, took)) in failed {
+        let began = Instant::now();
+        *outcome = one(host, *number + cases::all().count(), case);
+        *took = began.elapsed();
+    }
+}
+
 fn one(host: &Host, number: usize, case: &Case) -> Outcome {
     let scene = Scene::new(host, number);
     let ended = panic::catch_unwind(AssertUnwindSafe(|| (case.run)(&scene)));
-    match (ended, differs::reason(&host.name, case.name)) {
-        (Ok(()), _) => Outcome::Passed,
-        (Err(_), _) if scene.unbuilt.get() => Outcome::Unbuilt,
-        (Err(_), Some(why)) => Outcome::Differs(why),
-        (Err(payload), None) => {
+    match ended {
+        Ok(()) => Outcome::Passed,
+        Err(_) if scene.unbuilt.get() => Outcome::Unbuilt,
+        Err(payload) => {
             let place = PLACE.with_borrow(Clone::clone);
             Outcome::Failed(format!("{place}: {}", words(payload.as_ref())))
         }

@@ -19,7 +19,6 @@ fn word(outcome: &Outcome) -> &'static str {
     match outcome {
         Outcome::Passed => "ok",
         Outcome::Unbuilt => "not built",
-        Outcome::Differs(_) => "differs",
         Outcome::Failed(_) => "FAILED",
     }
 }
@@ -36,7 +35,6 @@ fn outcomes<'a>(column: &'a Column, area: Option<&str>) -> Vec<&'a Outcome> {
 struct Counts {
     passed: usize,
     unbuilt: usize,
-    differs: usize,
     failed: usize,
 }
 
@@ -46,7 +44,6 @@ fn counts(outcomes: &[&Outcome]) -> Counts {
         *match outcome {
             Outcome::Passed => &mut counts.passed,
             Outcome::Unbuilt => &mut counts.unbuilt,
-            Outcome::Differs(_) => &mut counts.differs,
             Outcome::Failed(_) => &mut counts.failed,
         } += 1;
     }
@@ -56,7 +53,7 @@ fn counts(outcomes: &[&Outcome]) -> Counts {
 /// The last word on an engine.
 fn closing(column: &Column) -> String {
     let Column { name, asked, took, left, .. } = column;
-    let Counts { passed, unbuilt, differs, failed } = counts(&outcomes(column, None));
+    let Counts { passed, unbuilt, failed } = counts(&outcomes(column, None));
     let mut out = String::new();
     if !left.is_empty() {
         writeln!(out, "\n{name}: left behind: {left:?}").unwrap();
@@ -64,8 +61,8 @@ fn closing(column: &Column) -> String {
     let took = took.as_secs();
     write!(
         out,
-        "\n{name}: {passed} passed, {failed} failed, {differs} differ, {unbuilt} not built; {asked} \
-         of 107 operations asked for, {took} s"
+        "\n{name}: {passed} passed, {failed} failed, {unbuilt} not built; {asked} of 107 operations \
+         asked for, {took} s"
     )
     .unwrap();
     out
@@ -86,15 +83,9 @@ pub(crate) fn print(columns: &[Column]) {
     for column in columns {
         for (case, outcome, _) in &column.results {
             let (name, engine) = (case.full_name(), &column.name);
-            match outcome {
-                Outcome::Failed(why) => {
-                    let why: String = why.chars().take(1000).collect();
-                    write!(out, "\n{name} failed at {engine}:\n{why}\n").unwrap();
-                }
-                Outcome::Differs(why) => {
-                    write!(out, "\n{name} differs at {engine}: {why}\n").unwrap();
-                }
-                Outcome::Passed | Outcome::Unbuilt => {}
+            if let Outcome::Failed(why) = outcome {
+                let why: String = why.chars().take(1000).collect();
+                write!(out, "\n{name} failed at {engine}:\n{why}\n").unwrap();
             }
         }
     }

@@ -112,7 +112,7 @@ def volumes_and_networks_are_made_and_used():
         assert client.containers.run("busybox", "ls /v", volumes=mounts, remove=True) == b"kept\n"
         server = client.containers.run("busybox", "sleep 1000", name="sdk-py-server", network=network.name, detach=True)
         client.containers.run(
-            "busybox", "ping -c1 -W5 sdk-py-server", network=network.name, cap_add=["NET_RAW"], remove=True
+            "busybox", "ping -c1 -W5 sdk-py-server", network=network.name, remove=True
         )
         network.reload()
         assert network.containers == [server]

@@ -14,7 +14,7 @@ print("testcontainers: a container is waited for, executed in, and removed", flu
 with Network() as network:
     server = DockerContainer("busybox").with_command("sleep 1000")
     with server.with_network(network).with_network_aliases("server"):
-        client = DockerContainer("busybox").with_command("sleep 1000").with_kwargs(cap_add=["NET_RAW"])
+        client = DockerContainer("busybox").with_command("sleep 1000")
         with client.with_network(network) as client:
             code, output = client.exec("ping -c1 -W5 server")
             assert code == 0, output

@@ -3,7 +3,7 @@
 use std::{
     fs::{self, File},
     io,
-    net::{TcpListener, TcpStream, UdpSocket},
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
     os::fd::AsRawFd as _,
     process::Command,
     time::Duration,
@@ -31,7 +31,8 @@ fn acts() {
 fn act(words: &[&str]) -> String {
     match words {
         [
-            "connect" | "connect-within" | "send" | "raw" | "packet" | "listen" | "send-when-told",
+            "connect" | "connect-within" | "send" | "raw" | "icmp" | "header" | "packet" | "listen"
+            | "send-when-told",
             ..,
         ] => network(words),
         ["ppids" | "absent-files" | "sleeps" | "read-for-ever" | "threads", ..] => calls(words),
@@ -70,9 +71,32 @@ fn network(words: &[&str]) -> String {
             told(socket.send_to(b"hello", address).map(drop))
         }
         ["raw"] => of_errno(
-            socket(AddressFamily::Inet, SockType::Raw, SockFlag::empty(), SockProtocol::Icmp)
+            socket(AddressFamily::Inet, SockType::Raw, SockFlag::empty(), SockProtocol::Udp)
                 .map(drop),
         ),
+        // Sends a message of that type by a raw socket.
+        ["icmp", kind, address] => {
+            let address: IpAddr = address.parse().unwrap();
+            let mut message = [0; 8];
+            message[0] = kind.parse().unwrap();
+            let socket = icmp_socket(address);
+            told(socket.send_to(&message, &SocketAddr::new(address, 0).into()).map(drop))
+        }
+        // The same with a header of the sender's own, which says that it carries `protocol`.
+        ["header", protocol, fragment] => {
+            let address: IpAddr = Ipv4Addr::LOCALHOST.into();
+            let mut packet = [0; 28];
+            packet[0] = 0x45;
+            packet[6] = fragment.parse().unwrap();
+            packet[8] = 64;
+            packet[9] = protocol.parse().unwrap();
+            packet[12..16].copy_from_slice(&[127, 0, 0, 1]);
+            packet[16..20].copy_from_slice(&[127, 0, 0, 1]);
+            packet[20] = 8;
+            let socket = icmp_socket(address);
+            socket.set_header_included_v4(true).unwrap();
+            told(socket.send_to(&packet, &SocketAddr::new(address, 0).into()).map(drop))
+        }
         ["packet"] => of_errno(
             socket(AddressFamily::Packet, SockType::Raw, SockFlag::empty(), None).map(drop),
         ),
@@ -92,6 +116,15 @@ fn network(words: &[&str]) -> String {
         }
         _ => panic!("no such act: {words:?}"),
     }
+}
+
+fn icmp_socket(to: IpAddr) -> socket2::Socket {
+    use socket2::{Domain, Protocol, Socket, Type};
+    let (domain, protocol) = match to {
+        IpAddr::V4(_) => (Domain::IPV4, Protocol::ICMPV4),
+        IpAddr::V6(_) => (Domain::IPV6, Protocol::ICMPV6),
+    };
+    Socket::new(domain, Type::RAW, Some(protocol)).unwrap()
 }
 
 fn calls(words: &[&str]) -> String {

@@ -179,6 +179,36 @@ fn raw_sockets_are_for_those_who_asked() {
 }
 
 #[test]
+fn a_raw_socket_that_nobody_asked_for_pings_and_does_nothing_else() {
+    let house = House::new();
+    let probes = house.start();
+    let (plain, asked) = (house.container("plain"), house.container("asked"));
+    probes.guard().admit(plain.id, &admission("a", "plain")).unwrap();
+    probes
+        .guard()
+        .admit(asked.id, &Admission { raw_sockets: true, ..admission("a", "asked") })
+        .unwrap();
+    let pings: [&[&str]; 3] =
+        [&["icmp", "8", "127.0.0.1"], &["icmp", "128", "::1"], &["header", "1", "0"]];
+    for ping in pings {
+        assert_eq!(plain.act(ping), "ok", "{ping:?}");
+    }
+    // A redirect, a router's advertisement, another protocol, fragments.
+    let forged: [&[&str]; 5] = [
+        &["icmp", "5", "127.0.0.1"],
+        &["icmp", "134", "::1"],
+        &["header", "17", "0"],
+        &["header", "1", "32"],
+        &["header", "1", "1"],
+    ];
+    for (count, message) in (1..).zip(forged) {
+        assert_eq!(plain.act(message), "EPERM", "{message:?}");
+        assert_eq!(denied(&probes, "plain", Rule::RawSocket), count, "{message:?}");
+        assert_eq!(asked.act(message), "ok", "{message:?}");
+    }
+}
+
+#[test]
 fn devices_are_open_by_docker_s_list_and_the_container_s_own() {
     let house = House::new();
     let probes = house.start();

@@ -127,7 +127,7 @@ impl Info<'_> {
     fn limits(&self) -> Value {
         let has = |name: &str| self.host.controllers.iter().any(|own| own == name);
         let (v1, cpu) = (self.host.cgroup_version == 1, has("cpu"));
-        json!({
+        let mut limits = json!({
             "MemoryLimit": has("memory"),
             "SwapLimit": has("memory") && self.host.swap_accounting,
             "CpuCfsPeriod": cpu,
@@ -139,7 +139,12 @@ impl Info<'_> {
             "IPv4Forwarding": self.host.ipv4_forwarding,
             "CgroupDriver": "cgroupfs",
             "CgroupVersion": self.host.cgroup_version.to_string(),
-        })
+        });
+        // Docker leaves it out where it is not so.
+        if self.host.tcp_accounting {
+            limits["KernelMemoryTCP"] = true.into();
+        }
+        limits
     }
 
     fn platform(&self) -> Value {

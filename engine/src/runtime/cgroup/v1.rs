@@ -55,6 +55,11 @@ fn memory(host: &HostConfig) -> Vec<Setting> {
     if host.oom_kill_disable == Some(true) {
         set("memory.oom_control", 1);
     }
+    if let Some(limit) = host.kernel_memory_tcp.filter(|limit| *limit > 0) {
+        // Not there in every kernel.
+        let tcp = Setting::new("memory", "memory.kmem.tcp.limit_in_bytes", limit).optional();
+        settings.push(tcp);
+    }
     let swap = limits::memory_and_swap(host);
     if swap != 0 {
         // Not there when the kernel was booted with swapaccount=0.
@@ -110,6 +115,12 @@ mod tests {
         );
         let unlimited = HostConfig { memory_swap: -1, ..host };
         assert_eq!(written(&unlimited)[1].1, "-1");
+    }
+
+    #[test]
+    fn the_buffers_of_tcp_have_a_limit_of_their_own() {
+        let host = HostConfig { kernel_memory_tcp: Some(1 << 20), ..HostConfig::default() };
+        assert_eq!(written(&host), [("memory.kmem.tcp.limit_in_bytes", "1048576".into())]);
     }
 
     #[test]

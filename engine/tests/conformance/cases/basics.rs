@@ -183,6 +183,9 @@ fn info_tells_of_tcp_limits_where_the_machine_has_them(s: &Scene<'_>) {
     let info = s.get("/info").expect(200).json();
     // Docker leaves it out where it is not so.
     assert_eq!(info["KernelMemoryTCP"] == true, std::path::Path::new(file).exists());
+    let id = s.create("a", json!({ "HostConfig": { "KernelMemoryTCP": 1 << 20 } }));
+    s.start(&id);
+    assert_eq!(s.inspect(&id)["HostConfig"]["KernelMemoryTCP"], 1 << 20);
 }
 
 fn docker_info_shows_this_engine(s: &Scene<'_>) {
