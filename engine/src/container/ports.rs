@@ -14,7 +14,7 @@ use std::{net::IpAddr, ops::RangeInclusive};
 pub fn publish(config: &Config, host: &HostConfig) -> Result<Vec<PublishRequest>, Error> {
     let mut ports = Vec::new();
     for (text, bindings) in host.port_bindings.iter().flatten() {
-        let (container_port, proto) = port(text)?;
+        let (container_port, proto) = published(text)?;
         let any = [PortBinding::default()];
         let bindings = bindings.as_deref().filter(|list| !list.is_empty()).unwrap_or(&any);
         for binding in bindings {
@@ -28,22 +28,31 @@ pub fn publish(config: &Config, host: &HostConfig) -> Result<Vec<PublishRequest>
     }
     let exposed = config.exposed_ports.iter().flatten().map(|(text, _)| text);
     for text in exposed {
-        let (container_port, proto) = port(text)?;
+        // Whatever it is, so long as nobody is to reach it by the host.
+        port(text)?;
         let named = host.port_bindings.as_ref().is_some_and(|named| named.contains_key(text));
         if host.publish_all_ports && !named {
+            let (container_port, proto) = published(text)?;
             ports.push(PublishRequest { container_port, proto, host_ip: None, host_port: None });
         }
     }
     Ok(ports)
 }
 
-/// `80`, `80/tcp`, `53/udp`.
-fn port(text: &str) -> Result<(u16, Proto), Error> {
+/// A port that can be published.
+fn published(text: &str) -> Result<(u16, Proto), Error> {
+    let (number, proto) = port(text)?;
+    let unbuilt = || Error::Unsupported(format!("publishing SCTP ports ({text}) is not built yet"));
+    Ok((number, proto.ok_or_else(unbuilt)?))
+}
+
+/// `80`, `80/tcp`, `53/udp`; none of these two: `132/sctp`.
+fn port(text: &str) -> Result<(u16, Option<Proto>), Error> {
     let (number, proto) = text.split_once('/').unwrap_or((text, "tcp"));
     let proto = match proto.to_ascii_lowercase().as_str() {
-        "tcp" | "" => Proto::Tcp,
-        "udp" => Proto::Udp,
-        "sctp" => return Err(Error::Unsupported("SCTP ports cannot be published yet".into())),
+        "tcp" | "" => Some(Proto::Tcp),
+        "udp" => Some(Proto::Udp),
+        "sctp" => None,
         _ => return Err(Error::Invalid(format!("invalid proto: {proto}"))),
     };
     let number = number.parse::<u16>().ok().filter(|number| *number > 0);
@@ -98,6 +107,20 @@ mod tests {
         assert_eq!(publish(&config, &HostConfig::default()).unwrap(), []);
         let host = HostConfig { publish_all_ports: true, ..HostConfig::default() };
         assert_eq!(publish(&config, &host).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn sctp_may_be_exposed_and_is_refused_where_it_would_be_published() {
+        let config: Config = serde_json::from_str(r#"{"ExposedPorts":{"80/sctp":{}}}"#).unwrap();
+        assert_eq!(publish(&config, &HostConfig::default()).unwrap(), []);
+        let all = HostConfig { publish_all_ports: true, ..HostConfig::default() };
+        let one: HostConfig =
+            serde_json::from_str(r#"{"PortBindings":{"80/sctp":[{"HostPort":"80"}]}}"#).unwrap();
+        for refused in [publish(&config, &all), publish(&Config::default(), &one)] {
+            let error = refused.unwrap_err();
+            assert!(matches!(error, Error::Unsupported(_)), "{error}");
+            assert_eq!(error.to_string(), "publishing SCTP ports (80/sctp) is not built yet");
+        }
     }
 
     #[test]

@@ -296,3 +296,21 @@ fn a_linked_container_is_known_by_its_alias_and_events_tell_of_networks() {
     let of_it = said.lines().filter_map(|line| line.strip_suffix(&format!(" {id}")));
     assert_eq!(of_it.collect::<Vec<_>>(), ["create", "connect", "disconnect", "destroy"]);
 }
+
+#[test]
+fn publishing_sctp_is_refused_clearly_and_exposing_it_is_not() {
+    let engine = Engine::start();
+    let error = engine.fails(125, &["run", "--rm", "-p", "80:80/sctp", "busybox", "true"]);
+    assert!(error.contains("publishing SCTP ports (80/sctp) is not built yet"), "{error}");
+    assert_eq!(engine.ok(&["ps", "-aq"]), "", "it was refused before anything was made");
+    engine.ok(&["run", "--rm", "--expose", "80/sctp", "busybox", "true"]);
+    let context = engine.dir.join("sctp");
+    std::fs::create_dir(&context).unwrap();
+    std::fs::write(context.join("Dockerfile"), "FROM busybox\nEXPOSE 80/sctp\n").unwrap();
+    let mut build = engine.docker(&["build", "-q", "-t", "s", context.to_str().unwrap()]);
+    let built: crate::engine::Said = build.env("DOCKER_BUILDKIT", "0").output().unwrap().into();
+    assert_eq!(built.code, 0, "{built:?}");
+    engine.ok(&["run", "--rm", "s", "true"]);
+    let error = engine.fails(125, &["run", "--rm", "-P", "s", "true"]);
+    assert!(error.contains("publishing SCTP ports (80/sctp)"), "{error}");
+}
