@@ -39,7 +39,8 @@ pub(crate) static ADDRESSES: HashMap<[u8; 16], Owner> =
 #[map]
 pub(crate) static SHARED: HashMap<SharedKey, CgroupId> =
     HashMap::with_max_entries(4 * MAX_CONTAINERS, NO_PREALLOC);
-/// Interfaces of containers, by index of the host's end; what is not in here sends nothing.
+/// Interfaces of containers, by index of the host's end, or a macvlan's own; what is not in here
+/// sends nothing.
 #[map]
 pub(crate) static BINDINGS: HashMap<u32, Binding> =
     HashMap::with_max_entries(2 * MAX_CONTAINERS, NO_PREALLOC);

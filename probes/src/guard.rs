@@ -8,6 +8,7 @@
 use std::{
     collections::{HashMap, HashSet},
     net::IpAddr,
+    os::fd::OwnedFd,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
@@ -277,7 +278,17 @@ impl Guard {
     /// # Errors
     /// When the kernel refuses. Where it takes no such program at all, this does nothing.
     pub fn fence(&self, host_name: &str) -> Result<(), GuardFault> {
-        self.wire.as_ref().map_or(Ok(()), |wire| Ok(wire.fence(host_name)?))
+        self.wire.as_ref().map_or(Ok(()), |wire| Ok(wire.fence(host_name, None)?))
+    }
+
+    /// The same for an interface that has no end on the host: on what leaves by it, inside. Who
+    /// has `CAP_NET_ADMIN` there can take it off, and packet sockets with `PACKET_QDISC_BYPASS`
+    /// go past it.
+    ///
+    /// # Errors
+    /// As [`Guard::fence`].
+    pub fn fence_within(&self, netns: OwnedFd, interface: &str) -> Result<(), GuardFault> {
+        self.wire.as_ref().map_or(Ok(()), |wire| Ok(wire.fence(interface, Some(netns))?))
     }
 
     /// Says which container is at the other end of a fenced interface, and that its addresses
@@ -290,7 +301,7 @@ impl Guard {
         let Some(mut state) = self.state() else { return Ok(()) };
         let cgroup = CgroupId(cgroup);
         let doing =
-            || GuardFault::while_(format!("bind {} to cgroup {}", interface.host_name, cgroup.0));
+            || GuardFault::while_(format!("bind {} to cgroup {}", interface.cable, cgroup.0));
         let entry = match state.containers.get(&cgroup, 0) {
             Err(MapError::KeyNotFound) => return Err(GuardFault::NotAdmitted(cgroup.0)),
             got => got.map_err(doing())?,
@@ -319,7 +330,7 @@ impl Guard {
         let Some(mut state) = self.state() else { return Ok(()) };
         let cgroup = CgroupId(cgroup);
         let doing =
-            || GuardFault::while_(format!("unbind {} of cgroup {}", interface.host_name, cgroup.0));
+            || GuardFault::while_(format!("unbind {} of cgroup {}", interface.cable, cgroup.0));
         if let Ok((index, _)) = wire::binding(cgroup, TenantId(0), interface) {
             state.unbind(index, cgroup).map_err(doing())?;
             state.held.entry(cgroup).or_default().interfaces.remove(&index);

@@ -43,7 +43,7 @@ pub use rule::Rule;
 pub use sample::{ContainerLabels, ContainerSample, EngineSample, NetworkSample, Sample, Snapshot};
 pub use trace::{ErrorCount, Percentiles, SyscallStats, Trace, TraceSnapshot};
 pub use traffic::{Counts, PeerTraffic, Uncounted};
-pub use wire::Interface;
+pub use wire::{Cable, Interface};
 
 use crate::load::{GuardObject, Load, Place, TraceObject, remove_all, root_cause};
 
@@ -308,16 +308,19 @@ impl Probes {
 }
 
 /// Bound first: from the moment that the new program is on it, an interface sends nothing that
-/// is not its own. One that cannot be fenced is told and goes on under the program it has.
+/// is not its own. One that cannot be fenced is told and goes on under the program it has, as
+/// does what has no end on the host.
 fn fence_running(guard: &Guard, running: &[Running]) {
     for Running { cgroup, admission, interfaces, .. } in running {
         for interface in interfaces {
-            let fenced =
-                guard.bind(*cgroup, interface).and_then(|()| guard.fence(&interface.host_name));
+            let fenced = guard.bind(*cgroup, interface).and_then(|()| match &interface.cable {
+                Cable::Veth(name) => guard.fence(name),
+                Cable::Macvlan(_) => Ok(()),
+            });
             if let Err(error) = fenced {
                 warn!(
                     container = admission.container,
-                    interface = interface.host_name,
+                    interface = %interface.cable,
                     error = root_cause(&error),
                     "the interface of a running container is not fenced anew"
                 );

@@ -2,11 +2,14 @@
 //!
 //! Its program hangs on the host's end of each veth, by a classifier that lives and dies with the
 //! interface: it needs no engine, and leaves nothing behind. An interface that is fenced but
-//! bound to nobody sends nothing, so one can be fenced long before it is needed.
+//! bound to nobody sends nothing, so one can be fenced long before it is needed. A macvlan has no
+//! end on the host: there it hangs inside, where frames leave.
 
 use std::{
+    fs::File,
     io,
     net::{IpAddr, Ipv6Addr},
+    os::fd::OwnedFd,
     sync::{
         Mutex, PoisonError,
         mpsc::{Sender, SyncSender, channel, sync_channel},
@@ -24,7 +27,7 @@ use aya::programs::{
 use nix::{
     errno::Errno,
     net::if_::if_nametoindex,
-    sched::{CloneFlags, unshare},
+    sched::{CloneFlags, setns, unshare},
 };
 use tritium_common::{
     guard::{Binding, MAX_ADDRESSES, PeerKey, words},
@@ -35,11 +38,29 @@ use tritium_common::{
 const PRIORITY: u16 = 1;
 const HANDLE: TcHandle = TcHandle::new(0, 1);
 
-/// One interface of a container, by its host's end.
+/// By what the program knows an interface of a container's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Cable {
+    /// The name of the host's end.
+    Veth(String),
+    /// Its index inside, which no other fenced interface may have.
+    Macvlan(u32),
+}
+
+impl std::fmt::Display for Cable {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Veth(name) => f.write_str(name),
+            Self::Macvlan(index) => write!(f, "macvlan {index}"),
+        }
+    }
+}
+
+/// One interface of a container.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Interface {
-    /// Name of the host's end.
-    pub host_name: String,
+    /// Where it leaves the container.
+    pub cable: Cable,
     /// Ethernet address of the container's end.
     pub mac: [u8; 6],
     /// Its addresses. The link-local one that goes with `mac` is added where one is IPv6.
@@ -68,8 +89,8 @@ pub enum WireFault {
     Thread(#[source] io::Error),
 }
 
-/// The program, loaded, and the thread that hangs it on interfaces: always of the network
-/// namespace that the probes were started in, whichever the caller is in at the moment.
+/// The program, loaded, and the thread that hangs it on interfaces: of the network namespace
+/// that the probes were started in unless told otherwise, whichever the caller is in at the moment.
 #[derive(Debug)]
 pub(crate) struct Wire(Mutex<Sender<Order>>);
 
@@ -79,6 +100,8 @@ type Outcome = Result<(), ProgramError>;
 #[derive(Debug)]
 struct Order {
     interface: String,
+    /// Inside of this namespace, for what leaves by it; else on the host, for what comes by it.
+    netns: Option<OwnedFd>,
     done: SyncSender<Outcome>,
 }
 
@@ -86,10 +109,15 @@ impl Wire {
     /// Its thread lives as long as this does.
     pub(crate) fn new(mut program: SchedClassifier) -> Result<Self, WireFault> {
         let (sender, orders) = channel::<Order>();
+        let home = File::open("/proc/thread-self/ns/net").map_err(WireFault::Thread)?;
         let serve = move || {
-            for Order { interface, done } in orders {
+            for Order { interface, netns, done } in orders {
+                let outcome = match netns {
+                    None => attach(&mut program, &interface, TcAttachType::Ingress),
+                    Some(netns) => attach_within(&mut program, &interface, &netns, &home),
+                };
                 // Whoever asked may have panicked.
-                drop(done.send(attach(&mut program, &interface)));
+                drop(done.send(outcome));
             }
         };
         let thread = thread::Builder::new().name("guard-wire".into()).spawn(serve);
@@ -98,9 +126,10 @@ impl Wire {
     }
 
     /// Puts the program on an interface, in place of one that an earlier engine put there.
-    pub(crate) fn fence(&self, interface: &str) -> Result<(), WireFault> {
+    /// `netns`: where it is, if not on the host.
+    pub(crate) fn fence(&self, interface: &str, netns: Option<OwnedFd>) -> Result<(), WireFault> {
         let (done, outcome) = sync_channel(1);
-        let order = Order { interface: interface.to_owned(), done };
+        let order = Order { interface: interface.to_owned(), netns, done };
         let gone = || WireFault::Thread(io::Error::other("it has ended"));
         self.0
             .lock()
@@ -120,7 +149,7 @@ fn refused(interface: &str, error: ProgramError) -> WireFault {
 pub(crate) fn try_out(program: &mut SchedClassifier) -> Result<(), WireFault> {
     let trial = || {
         unshare(CloneFlags::CLONE_NEWNET).map_err(|errno| WireFault::Trial(errno.into()))?;
-        attach(program, "lo").map_err(|error| refused("lo", error))
+        attach(program, "lo", TcAttachType::Ingress).map_err(|error| refused("lo", error))
     };
     thread::scope(|scope| {
         let thread = thread::Builder::new().name("guard-trial".into());
@@ -130,8 +159,23 @@ pub(crate) fn try_out(program: &mut SchedClassifier) -> Result<(), WireFault> {
     })
 }
 
-fn attach(program: &mut SchedClassifier, interface: &str) -> Outcome {
-    let at = TcAttachType::Ingress;
+/// Does it in another network namespace.
+///
+/// # Panics
+/// If this thread cannot come back: it must not go on in the wrong place.
+fn attach_within(
+    program: &mut SchedClassifier,
+    interface: &str,
+    netns: &OwnedFd,
+    home: &File,
+) -> Outcome {
+    setns(netns, CloneFlags::CLONE_NEWNET).map_err(|errno| TcError::IoError(errno.into()))?;
+    let done = attach(program, interface, TcAttachType::Egress);
+    setns(home, CloneFlags::CLONE_NEWNET).expect("we came from this namespace and hold it open");
+    done
+}
+
+fn attach(program: &mut SchedClassifier, interface: &str, at: TcAttachType) -> Outcome {
     let old = match qdisc_add_clsact(interface) {
         Ok(()) => None,
         Err(TcError::NetlinkError(error)) if error.raw_os_error() == Some(Errno::EEXIST as i32) => {
@@ -160,14 +204,17 @@ pub(crate) fn binding(
     tenant: TenantId,
     interface: &Interface,
 ) -> Result<(u32, Binding), WireFault> {
-    let name = interface.host_name.as_str();
-    let index = if_nametoindex(name).map_err(|errno| WireFault::Missing(name.into(), errno))?;
+    let index = match &interface.cable {
+        Cable::Veth(name) => if_nametoindex(name.as_str())
+            .map_err(|errno| WireFault::Missing(name.clone(), errno))?,
+        Cable::Macvlan(index) => *index,
+    };
     let mut all = interface.addresses.clone();
     if all.iter().any(IpAddr::is_ipv6) {
         all.push(link_local(interface.mac).into());
     }
     if all.len() > MAX_ADDRESSES {
-        return Err(WireFault::TooMany(name.into()));
+        return Err(WireFault::TooMany(interface.cable.to_string()));
     }
     let mut addresses = [[0; 2]; MAX_ADDRESSES];
     for (place, address) in addresses.iter_mut().zip(all) {
@@ -217,7 +264,7 @@ mod tests {
     #[test]
     fn only_an_interface_with_ipv6_has_a_link_local_address() {
         let mut interface = Interface {
-            host_name: "lo".into(),
+            cable: Cable::Veth("lo".into()),
             mac: [2, 0x42, 10, 0, 0, 2],
             addresses: vec!["10.0.0.2".parse().unwrap()],
             network: None,

@@ -4,7 +4,8 @@
 //! can tell who sent it. A frame passes when it comes from the interface's own Ethernet and
 //! IP addresses and claims no others; who may speak for routers and DHCP servers is the
 //! host alone. What only the network room could have sent this way, or nobody, is dropped:
-//! an interface that is bound to no container sends nothing.
+//! an interface that is bound to no container sends nothing. A macvlan has no end on the host:
+//! there this hangs inside, on what leaves.
 //!
 //! A packet for another container of the same network is put into its namespace at once: the
 //! bridge would do nothing but that, and queue it once more. Everything else goes the bridge's

@@ -11,7 +11,7 @@ use crate::{
     runtime::{self, Job, NetworkNamespace, Prepared},
 };
 use std::sync::Arc;
-use tritium_probes::{Admission, Device, DeviceKind, DevicePolicy, Interface};
+use tritium_probes::{Admission, Cable, Device, DeviceKind, DevicePolicy, Interface};
 
 impl Driver {
     /// Starts the container, whatever it did before.
@@ -260,7 +260,7 @@ impl Joined {
 #[must_use]
 pub fn interface(endpoint: &Endpoint) -> Interface {
     Interface {
-        host_name: endpoint.host_interface.clone(),
+        cable: Cable::Veth(endpoint.host_interface.clone()),
         mac: endpoint.mac.0,
         addresses: endpoint.addresses().collect(),
         network: (!endpoint.isolated).then(|| endpoint.network_id.number()),

@@ -8,7 +8,7 @@ use std::{
 };
 
 use tritium_probes::{
-    Admission, Device, DeviceKind, DevicePolicy, Interface, Probes, Rule, Running,
+    Admission, Cable, Device, DeviceKind, DevicePolicy, Interface, Probes, Rule, Running,
 };
 
 use crate::house::{Container, House, admission, outside};
@@ -94,7 +94,8 @@ fn an_address_of_several_tenants_is_each_ones_own_and_foreign_to_others() {
     });
     let reached = || [0, 1, 2, 3].map(|nth: usize| people[nth].act(&["connect", &tcp]) == "ok");
     let bind = |nth: usize, addresses: Vec<IpAddr>| {
-        let interface = Interface { host_name: "lo".into(), mac: [0; 6], addresses, network: None };
+        let interface =
+            Interface { cable: Cable::Veth("lo".into()), mac: [0; 6], addresses, network: None };
         probes.guard().bind(people[nth].id, &interface).unwrap();
     };
     (0..3).for_each(|nth| bind(nth, vec![address]));

@@ -31,8 +31,12 @@ impl Tap {
 
     /// Sends a frame as it is.
     pub(crate) fn send(&self, frame: &[u8]) {
-        let sent = sendto(self.socket.as_raw_fd(), frame, &self.address, MsgFlags::empty());
-        assert_eq!(sent.unwrap(), frame.len());
+        assert_eq!(self.try_send(frame).unwrap(), frame.len());
+    }
+
+    /// The same where it may be dropped on the way out.
+    pub(crate) fn try_send(&self, frame: &[u8]) -> nix::Result<usize> {
+        sendto(self.socket.as_raw_fd(), frame, &self.address, MsgFlags::empty())
     }
 
     /// The next frame; its own count as well. Waits for twenty seconds at most.

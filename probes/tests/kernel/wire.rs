@@ -1,12 +1,16 @@
 //! What may come out of a container's cable, on a bridge of the test's own.
 
-use std::{collections::BTreeMap, process::Command, thread, time::Instant};
+use std::{
+    collections::BTreeMap, fs::File, os::fd::OwnedFd, process::Command, sync::mpsc::channel,
+    thread, time::Instant,
+};
 
 use nix::{
+    errno::Errno,
     sched::{CloneFlags, CpuSet, sched_setaffinity, unshare},
     unistd::Pid,
 };
-use tritium_probes::{Interface, Probes, Running};
+use tritium_probes::{Cable, Interface, Probes, Running};
 
 use crate::{
     frames::{End, MARK, honest, hostile},
@@ -25,33 +29,66 @@ const fn end(mac: [u8; 6], last: u8) -> End {
 
 fn interface(of: End) -> Interface {
     let addresses = vec![of.v4.into(), of.v6.into()];
-    Interface { host_name: "mine".into(), mac: of.mac, addresses, network: None }
+    let cable = Cable::Veth("mine".into());
+    Interface { cable, mac: of.mac, addresses, network: None }
 }
 
-/// In a network namespace with a bridge and two cables on it, `mine` to `inside` and `theirs` to
-/// `victim`; on one CPU, so that frames arrive in the order they are sent in.
-fn on_a_bridge(test: impl FnOnce() + Send) {
+/// In a network namespace that a script has furnished; on one CPU, so that frames arrive in the
+/// order they are sent in.
+fn in_a_namespace(script: &str, test: impl FnOnce() + Send) {
     let enter = || {
         unshare(CloneFlags::CLONE_NEWNET).unwrap();
         let mut first = CpuSet::new();
         first.set(0).unwrap();
         sched_setaffinity(Pid::from_raw(0), &first).unwrap();
-        // No IPv6 of the kernel's own: it would send what was not asked for.
-        // And a bridge that leaves packets as they are.
-        let script = "sysctl -q net.ipv6.conf.default.disable_ipv6=1
-            sysctl -q -e net.bridge.bridge-nf-call-iptables=0 net.bridge.bridge-nf-call-ip6tables=0
-            ip link add br0 type bridge mcast_snooping 0 && ip link set br0 up
-            ip link add mine type veth peer name inside
-            ip link add theirs type veth peer name victim
-            for end in mine theirs; do ip link set $end master br0 up; done
-            for end in inside victim; do ip link set $end up; done";
-        let done = Command::new("sh").args(["-ec", script]).status().unwrap();
-        assert!(done.success());
+        furnish(script);
         test();
     };
     thread::scope(|scope| scope.spawn(enter).join()).unwrap_or_else(|panic| {
         std::panic::resume_unwind(panic);
     });
+}
+
+fn furnish(script: &str) {
+    // No IPv6 of the kernel's own: it would send what was not asked for.
+    let script = format!("sysctl -q net.ipv6.conf.default.disable_ipv6=1\n{script}");
+    let done = Command::new("sh").args(["-ec", &script]).status().unwrap();
+    assert!(done.success());
+}
+
+/// In one with a bridge and two cables on it, `mine` to `inside` and `theirs` to `victim`.
+fn on_a_bridge(test: impl FnOnce() + Send) {
+    // A bridge that leaves packets as they are.
+    let script = "
+        sysctl -q -e net.bridge.bridge-nf-call-iptables=0 net.bridge.bridge-nf-call-ip6tables=0
+        ip link add br0 type bridge mcast_snooping 0 && ip link set br0 up
+        ip link add mine type veth peer name inside
+        ip link add theirs type veth peer name victim
+        for end in mine theirs; do ip link set $end master br0 up; done
+        for end in inside victim; do ip link set $end up; done";
+    in_a_namespace(script, test);
+}
+
+/// Another namespace with a macvlan `inside`, of this index; and a tap on it when it is fenced.
+fn macvlan(parent: &str, index: u32, fence: impl FnOnce(OwnedFd) + Send) -> Tap {
+    let (tell, told) = channel();
+    let (made, until) = channel();
+    thread::scope(|scope| {
+        let there = scope.spawn(move || {
+            unshare(CloneFlags::CLONE_NEWNET).unwrap();
+            tell.send(nix::unistd::gettid()).unwrap();
+            until.recv().unwrap();
+            furnish("ip link set inside up");
+            fence(File::open("/proc/thread-self/ns/net").unwrap().into());
+            Tap::on("inside")
+        });
+        let netns = told.recv().unwrap();
+        furnish(&format!(
+            "ip link add link {parent} name inside index {index} netns {netns} type macvlan mode bridge"
+        ));
+        made.send(()).unwrap();
+        there.join().unwrap()
+    })
 }
 
 fn counted(probes: &Probes) -> BTreeMap<&'static str, u64> {
@@ -111,6 +148,37 @@ fn frames_in_anothers_name_are_dropped_and_counted_and_the_own_pass() {
 }
 
 #[test]
+fn a_macvlan_is_judged_inside_where_its_frames_leave() {
+    const INDEX: u32 = (1 << 30) + 7;
+    let house = House::new();
+    let script = "ip link add parent type veth peer name victim
+        for end in parent victim; do ip link set $end up; done";
+    in_a_namespace(script, || {
+        let probes = house.start();
+        let container = house.container("me");
+        probes.guard().admit(container.id, &admission("a", "me")).unwrap();
+        let fence = |netns| probes.guard().fence_within(netns, "inside").unwrap();
+        let (inside, victim) = (macvlan("parent", INDEX, fence), Tap::on("victim"));
+        let dropped = |frame: &[u8]| inside.try_send(frame) == Err(Errno::ENOBUFS);
+        assert!(dropped(&honest(ME, OTHER)[0].1), "bound to nobody");
+        let interface = Interface { cable: Cable::Macvlan(INDEX), ..interface(ME) };
+        probes.guard().bind(container.id, &interface).unwrap();
+        let mut wanted = BTreeMap::new();
+        for (name, rule, frame) in hostile(ME, OTHER, GATEWAY) {
+            assert!(dropped(&frame), "{name}");
+            *wanted.entry(rule).or_default() += 1;
+            assert_eq!(counted(&probes), wanted, "{name}");
+            assert_eq!(arrived(&inside, &victim), Vec::<Vec<u8>>::new(), "{name}");
+        }
+        for (name, frame) in honest(ME, OTHER) {
+            inside.send(&frame);
+            assert_eq!(arrived(&inside, &victim), [frame], "{name}");
+        }
+        assert_eq!(counted(&probes), wanted, "an honest frame was counted");
+    });
+}
+
+#[test]
 fn a_packet_to_another_tenants_address_is_dropped_whoever_it_says_it_is_from() {
     let house = House::new();
     on_a_bridge(|| {
@@ -161,7 +229,7 @@ fn what_is_fenced_sends_nothing_before_it_is_bound_nor_after_it_is_dismissed() {
         assert_eq!(sent(), 0, "its container is gone");
         let refused = probes.guard().bind(id, &interface(ME)).unwrap_err();
         assert!(refused.to_string().contains("never admitted"), "{refused}");
-        let nowhere = Interface { host_name: "nowhere".into(), ..interface(ME) };
+        let nowhere = Interface { cable: Cable::Veth("nowhere".into()), ..interface(ME) };
         probes.guard().admit(id, &admission("a", "me")).unwrap();
         assert!(probes.guard().bind(id, &nowhere).is_err());
         assert!(probes.guard().fence("nowhere").is_err());
