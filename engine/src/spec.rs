@@ -253,10 +253,21 @@ impl HostConfig {
     /// default set has `NET_RAW` is not enough.
     #[must_use]
     pub fn wants_raw_sockets(&self) -> bool {
+        self.gives("NET_RAW")
+    }
+
+    /// Whether it may change its interfaces, and what hangs on them.
+    #[must_use]
+    pub fn may_change_interfaces(&self) -> bool {
+        self.gives("NET_ADMIN")
+    }
+
+    fn gives(&self, wanted: &str) -> bool {
         self.privileged
             || self.cap_add.iter().flatten().any(|capability| {
                 let name = capability.to_ascii_uppercase();
-                matches!(name.strip_prefix("CAP_").unwrap_or(&name), "NET_RAW" | "ALL")
+                let name = name.strip_prefix("CAP_").unwrap_or(&name);
+                name == wanted || name == "ALL"
             })
     }
 }

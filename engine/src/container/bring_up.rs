@@ -99,9 +99,8 @@ impl Driver {
         if let Some(cgroup) = self.admitted.take() {
             self.report("cannot dismiss from the guard", self.tools.probes.guard().dismiss(cgroup));
         }
-        self.netns = None;
         self.tools.dns.end(id);
-        let detached = self.tools.networks.detach(id).await;
+        let detached = self.tools.networks.detach(id, self.netns.take()).await;
         self.report("cannot leave the network", detached);
         self.tools.runtime.cleanup(id).await;
         if std::mem::take(&mut self.mounted) {
@@ -260,10 +259,14 @@ impl Joined {
 #[must_use]
 pub fn interface(endpoint: &Endpoint) -> Interface {
     Interface {
-        cable: Cable::Veth(endpoint.host_interface.clone()),
+        cable: match endpoint.index {
+            None => Cable::Veth(endpoint.host_interface.clone()),
+            Some(index) => Cable::Macvlan(index),
+        },
         mac: endpoint.mac.0,
         addresses: endpoint.addresses().collect(),
-        network: (!endpoint.isolated).then(|| endpoint.network_id.number()),
+        network: (!endpoint.isolated && endpoint.index.is_none())
+            .then(|| endpoint.network_id.number()),
     }
 }
 

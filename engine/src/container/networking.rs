@@ -10,7 +10,7 @@ use crate::{
     events::{self, Event},
     ids::NetworkId,
     network::{self, DEFAULT, Endpoint, EndpointRequest},
-    spec::EndpointSettings,
+    spec::{EndpointSettings, HostConfig},
 };
 use std::{fs::File, net::IpAddr, os::fd::OwnedFd, path::Path};
 
@@ -38,13 +38,14 @@ pub(super) fn wanted(record: &Record) -> Result<Vec<EndpointRequest>, Error> {
     }
     if record.endpoints.is_empty() && !is_bare(&record.host.network_mode) {
         // It was taken from all of them; as in Docker, it begins anew.
-        return Ok(vec![request(&record.host.network_mode, &EndpointSettings::default())?]);
+        let mode = &record.host.network_mode;
+        return Ok(vec![request(&record.host, mode, &EndpointSettings::default())?]);
     }
     let mut all: Vec<_> = record.endpoints.iter().filter(|(name, _)| !is_bare(name)).collect();
     all.sort_by_key(|(_, endpoint)| !endpoint.first);
     let own_mac = record.config.mac_address.as_deref().unwrap_or_default();
     let requests = all.into_iter().map(|(name, endpoint)| {
-        let mut request = request(name, &endpoint.asked)?;
+        let mut request = request(&record.host, name, &endpoint.asked)?;
         if request.mac.is_none() && endpoint.first && !own_mac.is_empty() {
             request.mac = Some(mac(own_mac)?);
         }
@@ -62,7 +63,11 @@ fn mac(text: &str) -> Result<network::Mac, Error> {
 }
 
 /// What settings ask of one network.
-fn request(network: &str, asked: &EndpointSettings) -> Result<EndpointRequest, Error> {
+fn request(
+    host: &HostConfig,
+    network: &str,
+    asked: &EndpointSettings,
+) -> Result<EndpointRequest, Error> {
     let ipam = asked.ipam_config.as_ref();
     let given = |key: &str| ipam?.get(key)?.as_str().filter(|text| !text.is_empty());
     let bad = |text: &str| Error::Invalid(format!("invalid IP address: {text}"));
@@ -74,6 +79,7 @@ fn request(network: &str, asked: &EndpointSettings) -> Result<EndpointRequest, E
         ipv4: ipv4.transpose()?,
         ipv6: ipv6.transpose()?,
         priority: asked.gw_priority,
+        fenced: !host.may_change_interfaces(),
     })
 }
 
@@ -133,7 +139,8 @@ impl Driver {
         let netns = self.copy_netns()?;
         let record = &self.record;
         let ports = super::ports::publish(&record.config, &record.host)?;
-        let request = EndpointRequest { network: id.to_string(), ..request(&name, &asked)? };
+        let request = request(&record.host, &name, &asked)?;
+        let request = EndpointRequest { network: id.to_string(), ..request };
         let container = (record.id, &record.tenant);
         let connected = self.tools.networks.connect(container, request, ports, netns).await?;
         let endpoint = connected.endpoint;

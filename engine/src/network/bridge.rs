@@ -1,107 +1,47 @@
-//! What a network is on this host: its interface, who has which address.
+//! Networks of driver `bridge`: an interface of the host's that is one.
 
 use super::{
-    Endpoint, Error, Mac,
-    definition::{AddressPool, Definition, Settings},
+    Error,
+    definition::{Definition, Settings},
     firewall::Wall,
-    ipam::{self, Addresses, default_gateway, mac_of},
+    ipam::{self, default_gateway},
     link::{BridgePlan, Link, Rtnl},
     names::{Names, check_interface},
     namespace::{Prepared, set_sysctl, with_ipv6, without_ipv6},
+    segment::{Carrier, Segment, mac, own_nets},
     zones::{Shadowed, Zone},
 };
-use crate::ids::{ContainerId, NetworkId, TenantName};
+use crate::ids::TenantName;
 use ipnet::IpNet;
-use std::{collections::VecDeque, io, net::IpAddr};
+use std::{collections::VecDeque, io};
 
-/// A network of driver `bridge`.
+/// The bridge of a network.
 #[derive(Debug)]
 pub(super) struct Bridge {
-    pub(super) definition: Definition,
-    pub(super) settings: Settings,
     /// Of the interface.
     pub(super) name: String,
     pub(super) index: u32,
-    pub(super) addresses: Vec<Addresses>,
     pub(super) pool: Pool,
-    /// About to be removed: nobody may join.
-    pub(super) leaving: bool,
 }
 
-impl Bridge {
-    pub(super) fn id(&self) -> NetworkId {
-        self.definition.id
-    }
-
-    /// The bridge's own address in each subnet.
-    pub(super) fn nets(&self) -> Vec<IpNet> {
-        own_nets(&self.definition)
-    }
-
-    pub(super) fn wall(&self) -> Wall {
-        Wall {
+impl Segment {
+    /// As the firewall sees it; it sees bridges only.
+    pub(super) fn wall(&self) -> Option<Wall> {
+        Some(Wall {
             tenant: self.definition.tenant.clone(),
-            name: self.name.clone(),
+            name: self.bridge()?.name.clone(),
             icc: self.settings.icc,
             masquerade: self.settings.masquerade,
             internal: self.definition.internal,
             nets: self.nets(),
-        }
-    }
-
-    /// The way out of one version of IP, if there is one.
-    pub(super) fn way_out(&self, ipv4: bool) -> Option<IpAddr> {
-        if self.definition.internal {
-            return None;
-        }
-        self.definition.pool(ipv4)?.gateway
-    }
-
-    /// Takes an address of each subnet: the one that is wanted, or the lowest free.
-    pub(super) fn take(&mut self, wanted: &[IpAddr]) -> Result<Vec<IpNet>, Error> {
-        let name = self.definition.name.clone();
-        let called = (name.as_str(), self.definition.id);
-        let (mut taken, mut refused) = (Vec::new(), None);
-        for (pool, addresses) in self.definition.used_pools().zip(&mut self.addresses) {
-            let same = |ip: &&IpAddr| ip.is_ipv4() == pool.subnet.addr().is_ipv4();
-            match addresses.take(wanted.iter().find(same).copied(), called) {
-                Ok(address) => taken.push(with_prefix(address, pool.subnet)),
-                Err(error) => {
-                    refused = Some(error);
-                    break;
-                }
-            }
-        }
-        let Some(error) = refused else { return Ok(taken) };
-        self.release(taken.iter().map(IpNet::addr));
-        Err(error)
+        })
     }
 
     /// If it is shadowed, as what.
     pub(super) fn shadowed(&self) -> Option<Shadowed> {
         let zone = self.definition.zone?;
-        Some(Shadowed { zone, bridge: self.name.clone() })
+        Some(Shadowed { zone, bridge: self.bridge()?.name.clone() })
     }
-
-    pub(super) fn subnets(&self) -> impl Iterator<Item = IpNet> {
-        self.definition.used_pools().map(|pool| pool.subnet)
-    }
-
-    pub(super) fn release(&mut self, addresses: impl IntoIterator<Item = IpAddr>) {
-        for address in addresses {
-            self.addresses.iter_mut().for_each(|free| free.release(address));
-        }
-    }
-}
-
-pub(super) fn own_nets(definition: &Definition) -> Vec<IpNet> {
-    let own = |pool: &AddressPool| Some(with_prefix(pool.gateway?, pool.subnet));
-    definition.used_pools().filter_map(own).collect()
-}
-
-/// An address with the length of its subnet's prefix.
-fn with_prefix(address: IpAddr, subnet: IpNet) -> IpNet {
-    IpNet::new(address, subnet.prefix_len()).unwrap_or(subnet)
 }
 
 /// Namespaces that wait, and how many more are being made.
@@ -126,7 +66,7 @@ impl Names {
         link: &Link,
         addresses: &[(u32, IpNet)],
         created: i64,
-    ) -> Option<Bridge> {
+    ) -> Option<Segment> {
         let of_link = |(index, net): &(u32, IpNet)| {
             (*index == link.index && net.addr().is_ipv4()).then_some(*net)
         };
@@ -149,7 +89,7 @@ impl Names {
     ///
     /// # Errors
     /// The name is taken, or the kernel refuses; then there is nothing of it.
-    pub(super) fn make(&self, rtnl: &mut Rtnl, definition: Definition) -> Result<Bridge, Error> {
+    pub(super) fn make(&self, rtnl: &mut Rtnl, definition: Definition) -> Result<Segment, Error> {
         let settings = Settings::of(&definition.options)?;
         let name = self.interface(&definition, &settings);
         check_interface(&name)?;
@@ -208,38 +148,7 @@ fn furnish(
 }
 
 /// What is known of a network whose interface is there.
-pub(super) fn bridge(definition: Definition, name: String, index: u32) -> Result<Bridge, Error> {
-    Ok(Bridge {
-        settings: Settings::of(&definition.options)?,
-        addresses: definition.used_pools().map(Addresses::new).collect(),
-        definition,
-        name,
-        index,
-        pool: Pool::default(),
-        leaving: false,
-    })
-}
-
-/// An Ethernet address that goes with the first address of IPv4, or any.
-pub(super) fn mac(nets: &[IpNet]) -> Mac {
-    let ipv4 = |net: &IpNet| if let IpAddr::V4(ip) = net.addr() { Some(ip) } else { None };
-    nets.iter().find_map(ipv4).map_or_else(
-        || {
-            let [a, b, c, d, ..] = crate::ids::random();
-            Mac([0x02, 0x42, a, b, c, d])
-        },
-        mac_of,
-    )
-}
-
-/// Who is on a network.
-pub(super) fn members<'a>(
-    id: NetworkId,
-    attached: impl Iterator<Item = (&'a ContainerId, &'a Vec<Endpoint>)>,
-) -> Vec<(ContainerId, Endpoint)> {
-    let on = |(container, endpoints): (&ContainerId, &'a Vec<Endpoint>)| {
-        let endpoint = endpoints.iter().find(|endpoint| endpoint.network_id == id)?;
-        Some((*container, endpoint.clone()))
-    };
-    attached.filter_map(on).collect()
+pub(super) fn bridge(definition: Definition, name: String, index: u32) -> Result<Segment, Error> {
+    let bridge = Bridge { name, index, pool: Pool::default() };
+    Segment::new(definition, Carrier::Bridge(bridge))
 }

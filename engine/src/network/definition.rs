@@ -27,6 +27,8 @@ const GATEWAY_MODES: [&str; 2] =
 #[serde(rename_all = "lowercase")]
 pub enum Driver {
     Bridge,
+    /// One of the host's interfaces, which containers are on beside the host.
+    Macvlan,
     /// The host's own network.
     Host,
     /// Nothing: network `none`, and networks that are only a configuration.
@@ -39,8 +41,18 @@ impl Driver {
     pub fn name(self) -> &'static str {
         match self {
             Self::Bridge => "bridge",
+            Self::Macvlan => "macvlan",
             Self::Host => "host",
             Self::Null => "null",
+        }
+    }
+
+    /// Whether containers have addresses on its networks, and can come and go.
+    #[must_use]
+    pub fn is_joined(self) -> bool {
+        match self {
+            Self::Bridge | Self::Macvlan => true,
+            Self::Host | Self::Null => false,
         }
     }
 }
@@ -80,7 +92,8 @@ pub struct AddressPool {
     pub subnet: IpNet,
     /// Where addresses that nobody chose are from.
     pub range: Option<IpNet>,
-    /// The bridge's own. None until the network is made if nobody chose it.
+    /// The bridge's own, or somebody's on the Ethernet of macvlans. None until
+    /// the network is made if nobody chose it.
     pub gateway: Option<IpAddr>,
     /// Docker shows the gateway only if the user chose it, or chose nothing.
     pub gateway_shown: bool,

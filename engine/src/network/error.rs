@@ -85,6 +85,15 @@ pub enum Error {
     /// An interface of that name exists and is not this engine's.
     #[error("the interface {0} exists already and is not this engine's bridge")]
     ForeignInterface(String),
+    /// Only one network can be on a macvlan's parent in mode passthru.
+    #[error("{0}")]
+    ParentInUse(String),
+    /// A macvlan's parent has gone.
+    #[error("the requested parent interface {0} was not found on the host")]
+    NoParent(String),
+    /// The kernel was built without, and has no module.
+    #[error("this kernel has no {kind} interfaces ({option})")]
+    NoKind { kind: &'static str, option: &'static str },
     /// The configured name cannot be an interface's.
     #[error("{0:?} cannot be a bridge's name: 1 to 15 of a-z, A-Z, 0-9, _ and -")]
     BridgeName(String),
@@ -131,7 +140,7 @@ impl From<Error> for Outer {
     fn from(error: Error) -> Self {
         let text = error.to_string();
         match error {
-            Error::Unbuilt(_) => Self::Unsupported(text),
+            Error::Unbuilt(_) | Error::NoKind { .. } => Self::Unsupported(text),
             Error::AddressOutside { .. }
             | Error::Option(_)
             | Error::Ambiguous(_)
@@ -144,6 +153,7 @@ impl From<Error> for Outer {
             | Error::Active { .. }
             | Error::ConfigurationInUse(_)
             | Error::ForeignInterface(_)
+            | Error::ParentInUse(_)
             | Error::NotConnected { .. } => Self::Denied(text),
             Error::NoNetwork(_) => Self::NotFound(text),
             Error::Attached(_) | Error::NetworkExists(_) => Self::Conflict(text),
@@ -153,6 +163,7 @@ impl From<Error> for Outer {
             | Error::Bind { .. }
             | Error::NoAddress { .. }
             | Error::NoSubnet(_)
+            | Error::NoParent(_)
             | Error::BridgeName(_)
             | Error::Kernel { .. } => Self::internal(text, error),
         }

@@ -25,7 +25,7 @@ use std::{
     os::fd::{AsRawFd, BorrowedFd},
 };
 
-const CREATE: u16 = NLM_F_CREATE | NLM_F_EXCL;
+pub(super) const CREATE: u16 = NLM_F_CREATE | NLM_F_EXCL;
 
 /// An interface as the kernel tells it.
 #[derive(Debug, Clone)]
@@ -101,14 +101,14 @@ pub(super) struct VethPlan<'a> {
     pub(super) isolated: bool,
 }
 
-fn link(index: u32, attributes: Vec<LinkAttribute>) -> LinkMessage {
+pub(super) fn link(index: u32, attributes: Vec<LinkAttribute>) -> LinkMessage {
     let mut message = LinkMessage::default();
     message.header.index = index;
     message.attributes = attributes;
     message
 }
 
-fn upped(mut message: LinkMessage) -> LinkMessage {
+pub(super) fn upped(mut message: LinkMessage) -> LinkMessage {
     message.header.flags = LinkFlags::Up;
     message.header.change_mask = LinkFlags::Up;
     message
@@ -313,7 +313,15 @@ impl Rtnl {
 
     /// Removes an interface; it is no error that it is gone already.
     pub(super) fn delete(&mut self, name: &str) -> io::Result<()> {
-        let gone = link(0, vec![LinkAttribute::IfName(name.into())]);
+        self.remove(link(0, vec![LinkAttribute::IfName(name.into())]))
+    }
+
+    /// The same by its index.
+    pub(super) fn delete_at(&mut self, index: u32) -> io::Result<()> {
+        self.remove(link(index, Vec::new()))
+    }
+
+    fn remove(&mut self, gone: LinkMessage) -> io::Result<()> {
         match self.ask(vec![(Message::DelLink(gone), 0)]) {
             Err(error) if !is_gone(&error) => Err(error),
             _ => Ok(()),

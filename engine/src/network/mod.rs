@@ -1,7 +1,9 @@
 //! Networks of containers: namespaces, bridges, addresses, published ports.
 //!
 //! Every network is a bridge of its own, and every network is one tenant's, so
-//! tenants share no Ethernet; each has a network `bridge` that nobody made.
+//! tenants share no Ethernet; each has a network `bridge` that nobody made. Or
+//! it is on the Ethernet of one of the host's interfaces (`macvlan.rs`), where
+//! the firewall has no say; `segment.rs` knows the two apart.
 //! Everything is done by netlink from threads of its own: the *owner*
 //! (`owner/`) holds all state and does what must be done now, the *maker*
 //! (`namespace.rs`) makes namespaces ahead. A thread and not a task, since
@@ -16,7 +18,7 @@
 //!
 //! What must stay true:
 //! - A namespace is held by file descriptors only. When the engine and the
-//!   container are gone, so are the namespace and both ends of its veth.
+//!   container are gone, so are the namespace, both ends of its veth, its macvlans.
 //! - An address is free again only when the interface that had it is gone.
 //! - No bridge's own address can be a container's, whosever.
 //! - The firewall's tables say what `Owner::attached` says, in one transaction
@@ -39,6 +41,7 @@ use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
 
 mod bridge;
+mod cable;
 mod conntrack;
 mod definition;
 pub mod dns;
@@ -47,6 +50,7 @@ pub mod files;
 mod firewall;
 mod ipam;
 mod link;
+mod macvlan;
 mod names;
 mod namespace;
 mod netlink;
@@ -54,6 +58,7 @@ mod nft;
 mod owner;
 mod ports;
 mod routes;
+mod segment;
 mod types;
 mod ways;
 mod zones;
@@ -222,12 +227,17 @@ impl Networks {
 
     /// Takes back what `attach` gave. Does nothing when there is nothing (left).
     /// When this returns the ports are free; the interface and its address
-    /// follow within milliseconds.
+    /// follow within milliseconds. Without its namespace, a macvlan stays until
+    /// that goes.
     ///
     /// # Errors
     /// The kernel refuses.
-    pub async fn detach(&self, container: ContainerId) -> Result<(), Error> {
-        self.ask(|reply| owner::Command::Detach { container, reply }).await?
+    pub async fn detach(
+        &self,
+        container: ContainerId,
+        netns: Option<OwnedFd>,
+    ) -> Result<(), Error> {
+        self.ask(|reply| owner::Command::Detach { container, netns, reply }).await?
     }
 
     /// Removes every bridge, interface and rule of this engine, and stops.

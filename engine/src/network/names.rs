@@ -71,6 +71,11 @@ impl Names {
         ours.then_some(id)
     }
 
+    /// What a parent of macvlans carries if this engine has made it.
+    pub(super) fn parent_alias(&self) -> String {
+        format!("tritium {} parent of macvlans", self.operator)
+    }
+
     /// The prefix that this host's subnets of IPv6 are cut from when nobody
     /// chose one: unique local (RFC 4193), and always the same.
     pub(super) fn unique_local(&self) -> Ipv6Net {

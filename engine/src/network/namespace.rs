@@ -5,13 +5,14 @@
 //! host end is already a port of it.
 
 use super::{
-    Error, Mac, Published,
+    Error, Published,
+    cable::{Cable, PlugPlan, Socket},
     conntrack::Conntrack,
     link::{Rtnl, VethPlan},
+    macvlan::Port,
     owner::Command,
 };
 use crate::{error::chain, ids::NetworkId};
-use ipnet::IpNet;
 use nix::sched::{CloneFlags, setns, unshare};
 use std::{
     fs::{self, File},
@@ -44,19 +45,6 @@ pub(super) struct Veth {
     pub(super) index: u32,
     /// Name of the host's end.
     pub(super) host_interface: String,
-}
-
-/// An interface that a namespace is to get.
-#[derive(Debug)]
-pub(super) struct PlugPlan<'a> {
-    /// Index of the bridge.
-    pub(super) bridge: u32,
-    /// What it is called inside.
-    pub(super) inside: &'a str,
-    pub(super) mac: Mac,
-    pub(super) mtu: Option<u32>,
-    pub(super) isolated: bool,
-    pub(super) nets: &'a [IpNet],
 }
 
 /// Makes namespaces. Belongs to one thread, of which it changes the network
@@ -138,34 +126,46 @@ impl Maker {
     }
 
     /// Gives a namespace one more interface, ready to use but for a way out;
-    /// answers the name of the host's end. On an error there is nothing of it.
+    /// answers the name of the host's end, if it has one. On an error there is
+    /// nothing of it.
     pub(super) fn plug_in(
         &mut self,
         netns: BorrowedFd<'_>,
         plan: &PlugPlan<'_>,
     ) -> io::Result<String> {
+        match plan.socket {
+            Socket::Bridge { index, isolated } => {
+                self.plug_into_bridge(netns, plan, (index, isolated))
+            }
+            Socket::Macvlan(port) => {
+                self.plug_into_parent(netns, plan, port)?;
+                Ok(String::new())
+            }
+        }
+    }
+
+    fn plug_into_bridge(
+        &mut self,
+        netns: BorrowedFd<'_>,
+        plan: &PlugPlan<'_>,
+        (bridge, isolated): (u32, bool),
+    ) -> io::Result<String> {
         let host_interface = veth_name();
         let veth = VethPlan {
             name: &host_interface,
             inside: plan.inside,
-            bridge: plan.bridge,
+            bridge,
             mac: Some(plan.mac),
             mtu: plan.mtu,
-            isolated: plan.isolated,
+            isolated,
         };
         let plugged = self.within(netns, |maker, inside| {
             maker.host.add_veth(&veth, netns)?;
             // Before anything can come out of it.
             maker.guard.fence(&host_interface).map_err(io::Error::other)?;
-            if plan.nets.iter().any(|net| net.addr().is_ipv6()) {
-                with_ipv6(plan.inside)?;
-            } else {
-                without_ipv6(plan.inside)?;
-            }
             let index = inside.find(plan.inside)?.ok_or(io::ErrorKind::NotFound)?.index;
-            inside.add_addresses(index, plan.nets)?;
-            inside.set_up(index)?;
-            maker.settle(&host_interface, plan.bridge)
+            finish(inside, index, plan)?;
+            maker.settle(&host_interface, bridge)
         });
         match plugged {
             Ok(()) => Ok(host_interface),
@@ -175,6 +175,32 @@ impl Maker {
                 Err(error)
             }
         }
+    }
+
+    fn plug_into_parent(
+        &mut self,
+        netns: BorrowedFd<'_>,
+        plan: &PlugPlan<'_>,
+        port: Port,
+    ) -> io::Result<()> {
+        self.within(netns, |maker, inside| {
+            maker.host.add_macvlan(port, (plan.inside, plan.mac, plan.mtu), netns)?;
+            let mut dress = || {
+                if port.fenced {
+                    // Before anything can come out of it.
+                    let netns = netns.try_clone_to_owned()?;
+                    let fenced = maker.guard.fence_within(netns, plan.inside);
+                    fenced.map_err(io::Error::other)?;
+                }
+                // In mode passthru it has begun with its parent's.
+                inside.set_mac(port.index, plan.mac)?;
+                finish(inside, port.index, plan)
+            };
+            dress().inspect_err(|_| {
+                // What matters is why it could not be finished.
+                drop(inside.delete_at(port.index));
+            })
+        })
     }
 
     /// Waits until the bridge has noticed that the other end is up, or the
@@ -194,10 +220,17 @@ impl Maker {
         }
     }
 
-    /// Removes the host's end of a veth, and with it the other end.
-    pub(super) fn unplug(&mut self, host_interface: &str) -> Result<(), Error> {
-        let doing = || format!("remove the interface {host_interface}");
-        self.host.delete(host_interface).map_err(|error| Error::kernel(doing(), error))
+    /// Removes an interface: a veth with both its ends.
+    pub(super) fn unplug(&mut self, cable: &Cable) -> Result<(), Error> {
+        match cable {
+            Cable::Host(name) => self
+                .host
+                .delete(name)
+                .map_err(|error| Error::kernel(format!("remove the interface {name}"), error)),
+            Cable::Inside { netns, index } => self
+                .within(netns.as_fd(), |_, inside| inside.delete_at(*index))
+                .map_err(|error| Error::kernel(format!("remove the interface {index}"), error)),
+        }
     }
 
     /// Forgets UDP flows to these ports of the host.
@@ -207,6 +240,17 @@ impl Maker {
         let addresses: Vec<IpAddr> = addresses.into_iter().map(|(_, net)| net.addr()).collect();
         self.conntrack.forget(ports, &addresses).map_err(refused)
     }
+}
+
+/// Gives an interface inside its addresses, and has it be up.
+fn finish(inside: &mut Rtnl, index: u32, plan: &PlugPlan<'_>) -> io::Result<()> {
+    if plan.nets.iter().any(|net| net.addr().is_ipv6()) {
+        with_ipv6(plan.inside)?;
+    } else {
+        without_ipv6(plan.inside)?;
+    }
+    inside.add_addresses(index, plan.nets)?;
+    inside.set_up(index)
 }
 
 fn veth_name() -> String {
@@ -264,7 +308,7 @@ pub(super) enum Order {
 pub(super) struct Unplugged {
     pub(super) network: Option<NetworkId>,
     pub(super) addresses: Vec<IpAddr>,
-    pub(super) host_interface: String,
+    pub(super) cable: Cable,
     /// Whoever waits for it.
     pub(super) waiting: Option<Waiting>,
 }
@@ -285,7 +329,7 @@ pub(super) fn work(mut maker: Maker, orders: &Receiver<Order>, owner: &Sender<Co
                 Command::Made { place: place.map(|(network, _)| network), made }
             }
             Order::Unplug(what) => {
-                let gone = maker.unplug(&what.host_interface);
+                let gone = maker.unplug(&what.cable);
                 Command::Gone { what, gone }
             }
             Order::Forget(ports) => {

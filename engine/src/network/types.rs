@@ -51,6 +51,9 @@ pub struct EndpointRequest {
     pub ipv6: Option<Ipv6Addr>,
     /// The way out is by the network of the highest.
     pub priority: i64,
+    /// Where frames do not leave by the host's end of a veth: whether they are
+    /// judged inside. Whoever may change interfaces could turn that off anyway.
+    pub fenced: bool,
 }
 
 /// One `-p`.
@@ -102,8 +105,13 @@ pub struct Endpoint {
     /// As it is called inside.
     #[serde(default = "first_interface")]
     pub interface: String,
-    /// The host's end of the veth.
+    /// The host's end of the veth; empty for a macvlan, which has none.
     pub host_interface: String,
+    /// Of a macvlan, its index inside: on this host no other interface's is the
+    /// same, so that it can be told by it where names and indices of different
+    /// namespaces meet.
+    #[serde(default)]
+    pub index: Option<u32>,
     #[serde(default)]
     pub priority: i64,
 }

@@ -50,6 +50,7 @@ mod tests {
             mac: Mac([0; 6]),
             interface: "eth0".into(),
             host_interface: "veth0".into(),
+            index: None,
             priority,
         }
     }

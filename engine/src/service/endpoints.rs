@@ -4,7 +4,7 @@ use super::{CreateContainer, Scope};
 use crate::{
     container::{EndpointRecord, link_parts},
     error::Error,
-    network::{DEFAULT, Definition, Driver, Network},
+    network::{DEFAULT, Definition, Network},
     spec::{Config, EndpointSettings, HostConfig, NetworkingConfig},
 };
 use std::{collections::BTreeMap, net::IpAddr};
@@ -93,7 +93,7 @@ pub(super) fn check_built(asked: &EndpointSettings) -> Result<(), Error> {
 /// What makes no sense of the settings on this network, in Docker's words.
 pub(super) fn check(network: &Definition, asked: &EndpointSettings) -> Result<(), String> {
     let mut wrong = Vec::new();
-    let users = network.driver == Driver::Bridge && network.name != DEFAULT;
+    let users = network.driver.is_joined() && network.name != DEFAULT;
     if asked.aliases.as_ref().is_some_and(|aliases| !aliases.is_empty()) && !users {
         wrong.push(
             "network-scoped alias is supported only for containers in user defined networks"
@@ -192,7 +192,7 @@ mod tests {
     use super::*;
     use crate::{
         ids::{NetworkId, TenantName},
-        network::AddressPool,
+        network::{AddressPool, Driver},
     };
 
     fn network(name: &str, chosen: bool) -> Network {

@@ -51,7 +51,7 @@ pub(super) fn plan(
 ) -> Result<Definition, Error> {
     check_kind(&request)?;
     let from = configuration(&request, others)?;
-    let pools = pools(&request.pools)?;
+    let pools = pools(&request.pools, &request.driver)?;
     let ipv4 = request.ipv4.unwrap_or(true);
     if !ipv4 && !request.ipv6 {
         return Err(Error::Invalid("IPv4 or IPv6 must be enabled".into()));
@@ -127,9 +127,8 @@ fn driver(name: &str) -> Result<Driver, Error> {
             Err(Error::Denied(format!("only one instance of \"{name}\" network is allowed")))
         }
         "overlay" => Err(Error::Denied(NO_SWARM.into())),
-        "macvlan" | "ipvlan" => {
-            Err(Error::Unsupported(format!("networks of driver {name} are not built yet")))
-        }
+        "macvlan" => Ok(Driver::Macvlan),
+        "ipvlan" => Err(Error::Unsupported("networks of driver ipvlan are not built yet".into())),
         other => Err(Error::NotFound(format!("plugin \"{other}\" not found"))),
     }
 }
@@ -165,7 +164,7 @@ fn configuration<'a>(
     Ok(Some(&found.definition))
 }
 
-fn pools(asked: &[IpamPool]) -> Result<Vec<AddressPool>, Error> {
+fn pools(asked: &[IpamPool], driver: &str) -> Result<Vec<AddressPool>, Error> {
     let mut wrong = Vec::new();
     let pools: Vec<AddressPool> = asked.iter().filter_map(|pool| parse(pool, &mut wrong)).collect();
     if !wrong.is_empty() {
@@ -177,11 +176,20 @@ fn pools(asked: &[IpamPool]) -> Result<Vec<AddressPool>, Error> {
         if let [first, second, ..] = same.as_slice() {
             let overlap =
                 first.subnet.contains(&second.subnet) || second.subnet.contains(&first.subnet);
-            return Err(Error::Denied(if overlap {
-                "invalid pool request: Pool overlaps with other one on this address space".into()
+            return Err(if overlap {
+                Error::Denied(
+                    "invalid pool request: Pool overlaps with other one on this address space"
+                        .into(),
+                )
+            } else if driver == "macvlan" {
+                Error::Unsupported(
+                    "several subnets of one version of IP on a network of driver macvlan are not \
+                     built yet"
+                        .into(),
+                )
             } else {
-                "bridge driver doesn't support multiple subnets".into()
-            }));
+                Error::Denied("bridge driver doesn't support multiple subnets".into())
+            });
         }
     }
     Ok([four, six].concat())
@@ -291,6 +299,9 @@ mod tests {
         }
         let two = ["10.2.0.0/16", "10.3.0.0/16"].map(|subnet| pool(subnet, "", "", &[]));
         assert_eq!(said(&two), "bridge driver doesn't support multiple subnets");
+        let macvlan = CreateNetwork { driver: "macvlan".into(), ..request() };
+        let unbuilt = refused(CreateNetwork { pools: two.to_vec(), ..macvlan });
+        assert!(unbuilt.ends_with("are not built yet"), "{unbuilt}");
         let twice = ["10.2.0.0/16", "10.2.3.0/24"].map(|subnet| pool(subnet, "", "", &[]));
         assert!(said(&twice).contains("Pool overlaps with other one"));
     }
@@ -308,6 +319,10 @@ mod tests {
             (
                 CreateNetwork { driver: "host".into(), ..base.clone() },
                 "only one instance of \"host\" network is allowed",
+            ),
+            (
+                CreateNetwork { driver: "ipvlan".into(), ..base.clone() },
+                "networks of driver ipvlan are not built yet",
             ),
             (CreateNetwork { ipv4: Some(false), ..base.clone() }, "IPv4 or IPv6 must be enabled"),
             (

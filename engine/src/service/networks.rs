@@ -74,7 +74,7 @@ impl Scope {
             .filter_map(|container| {
                 let record = &container.record;
                 let endpoint = record.endpoints.get(name)?.endpoint.clone();
-                let bare = network.definition.driver != Driver::Bridge;
+                let bare = !network.definition.driver.is_joined();
                 let there = bare || endpoint.is_some();
                 there.then(|| Member { id: record.id, name: record.name.clone(), endpoint })
             })
@@ -232,7 +232,7 @@ impl Scope {
     ) -> Result<Definition, Error> {
         let definition = self.find_network(reference).await?.definition;
         match definition.driver {
-            Driver::Bridge => {}
+            Driver::Bridge | Driver::Macvlan => {}
             Driver::Host => {
                 return Err(Error::Invalid(
                     "cannot connect container to host network - container must be created in \

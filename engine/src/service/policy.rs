@@ -6,7 +6,7 @@ use crate::{
     error::Error,
     ids::TenantName,
     image,
-    network::{self, Definition},
+    network::{self, Definition, Driver},
     spec::HostConfig,
 };
 use ipnet::IpNet;
@@ -124,6 +124,10 @@ pub(super) fn allow_network(definition: &Definition, others: usize) -> Result<()
     let denied = |what: &str| Err(Error::Denied(format!("tenant {tenant} may not use {what}")));
     if others >= MOST_NETWORKS {
         return denied(&format!("more than {MOST_NETWORKS} networks"));
+    }
+    // Its frames would go out on the host's Ethernet by no firewall of ours.
+    if definition.driver == Driver::Macvlan {
+        return denied("networks of driver macvlan");
     }
     if definition.options.contains_key(network::BRIDGE_NAME) {
         return denied(network::BRIDGE_NAME);

@@ -19,6 +19,7 @@ mod health;
 mod images;
 mod lifecycle;
 mod logs;
+mod macvlan;
 mod metrics;
 mod network;
 mod overlap;

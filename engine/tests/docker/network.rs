@@ -220,7 +220,7 @@ fn what_makes_no_sense_of_a_network_is_refused_in_dockers_words() {
         (r#"{"Name":""}"#, 400, "invalid name: name is empty"),
         (r#"{"Name":"host"}"#, 403, "operation is not permitted on predefined host network "),
         (r#"{"Name":"n","Driver":"nope"}"#, 404, r#"plugin \"nope\" not found"#),
-        (r#"{"Name":"n","Driver":"macvlan"}"#, 501, "not built"),
+        (r#"{"Name":"n","Driver":"ipvlan"}"#, 501, "not built"),
         (r#"{"Name":"n","EnableIPv4":false}"#, 400, "IPv4 or IPv6 must be enabled"),
         (
             r#"{"Name":"n","IPAM":{"Config":[{"Subnet":"10.1.5.1/24"}]}}"#,

@@ -130,8 +130,8 @@ fn everything_goes_again() {
             let attachment = networks.attach(&request).await.unwrap();
             let endpoint = &attachment.endpoints[0];
             assert!(run("nft list ruleset").contains(&address(&attachment).to_string()));
-            networks.detach(request.container).await.unwrap();
-            networks.detach(request.container).await.unwrap();
+            networks.detach(request.container, None).await.unwrap();
+            networks.detach(request.container, None).await.unwrap();
             assert_eq!(run("nft list ruleset"), built);
             until("its interface is gone", || {
                 !inventory().links.contains(&endpoint.host_interface)
@@ -171,9 +171,9 @@ fn nothing_is_left_of_an_attachment_that_fails_half_way() {
         // An address is free again as soon as the interface that had it is gone.
         let request = bridged(&[tcp(8080, 80)]);
         while address(&networks.attach(&request).await.unwrap()).octets()[3] != 2 {
-            networks.detach(request.container).await.unwrap();
+            networks.detach(request.container, None).await.unwrap();
         }
-        networks.detach(request.container).await.unwrap();
+        networks.detach(request.container, None).await.unwrap();
         // lo, the cable, the bridge, and the two that wait ready.
         until("only prepared interfaces are left", || inventory().links.len() == 5);
     });
@@ -193,7 +193,7 @@ fn a_caller_that_goes_away_leaves_nothing_attached() {
             if describe.endpoints.is_empty() {
                 assert_eq!(run("nft list ruleset"), built);
             } else {
-                networks.detach(request.container).await.unwrap();
+                networks.detach(request.container, None).await.unwrap();
             }
         }
     });
@@ -249,7 +249,7 @@ fn attaching_and_detaching_takes() {
                 attach.push(start.elapsed());
                 drop(attachment);
                 let start = Instant::now();
-                networks.detach(request.container).await.unwrap();
+                networks.detach(request.container, None).await.unwrap();
                 detach.push(start.elapsed());
             }
             for (step, mut times) in [("attach", attach), ("detach", detach)] {

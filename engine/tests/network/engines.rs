@@ -39,7 +39,7 @@ fn the_next_engine_serves_exactly_what_still_runs() {
         let next = second.attach(&bridged(&[])).await.unwrap();
         assert_eq!(address(&next), Ipv4Addr::new(172, 17, 0, 3));
         second.attach(&bridged(&[tcp(8080, 80)])).await.unwrap_err();
-        second.detach(kept.container).await.unwrap();
+        second.detach(kept.container, None).await.unwrap();
         second.attach(&bridged(&[tcp(8080, 80)])).await.unwrap();
         second.attach(&of("red", &[tcp(8081, 80)])).await.unwrap();
     });

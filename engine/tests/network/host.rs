@@ -299,7 +299,7 @@ pub fn who_udp(address: SocketAddr) -> io::Result<String> {
 
 /// All that a network could leave on this host: interfaces, rules, and what is
 /// routed by other tables than everybody's.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Inventory {
     pub links: Vec<String>,
     pub rules: String,

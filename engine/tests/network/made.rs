@@ -246,7 +246,7 @@ fn a_network_that_cannot_be_made_or_joined_leaves_nothing() {
         let request = AttachRequest { endpoints: vec![chosen], ..bridged(&[]) };
         for _ in 0..10 {
             let attachment = networks.attach(&request).await.unwrap();
-            networks.detach(request.container).await.unwrap();
+            networks.detach(request.container, None).await.unwrap();
             drop(attachment);
         }
         assert!(matches!(networks.retire(made.id).await, Err(Error::Active { .. })));

@@ -7,6 +7,7 @@ mod attach;
 mod dns;
 mod engines;
 mod host;
+mod macvlan;
 mod made;
 mod ports;
 mod shadow;

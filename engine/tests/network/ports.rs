@@ -75,7 +75,7 @@ fn a_port_is_had_by_one_at_a_time() {
         let others = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 8080));
         assert_eq!(others.unwrap_err().kind(), std::io::ErrorKind::AddrInUse);
         networks.attach(&bridged(&[udp(8080, 80)])).await.unwrap();
-        networks.detach(first.container).await.unwrap();
+        networks.detach(first.container, None).await.unwrap();
         networks.attach(&bridged(&[tcp(8080, 81)])).await.unwrap();
     });
 }
@@ -103,7 +103,7 @@ fn a_port_that_the_host_uses_is_refused() {
         // Nor is an address lost.
         let request = bridged(&[]);
         while address(&networks.attach(&request).await.unwrap()).octets()[3] != 2 {
-            networks.detach(request.container).await.unwrap();
+            networks.detach(request.container, None).await.unwrap();
         }
     });
 }
@@ -150,7 +150,7 @@ fn datagrams_of_a_client_that_never_stops_follow_the_port() {
             let attachment = networks.attach(&request).await.unwrap();
             serve_udp(&attachment.netns, 53);
             until("the new container answers the old client", answered);
-            networks.detach(request.container).await.unwrap();
+            networks.detach(request.container, None).await.unwrap();
         }
     });
 }
@@ -166,7 +166,7 @@ fn many_ports_of_one_container_are_one_transaction() {
         let attachment = networks.attach(&request).await.unwrap();
         println!("200 ports: {:?}", begun.elapsed());
         assert_eq!(attachment.ports.len(), 200);
-        networks.detach(request.container).await.unwrap();
+        networks.detach(request.container, None).await.unwrap();
         assert!(!run("nft list ruleset").contains("20000"));
     });
 }

@@ -65,7 +65,7 @@ impl Side {
 
     async fn remove(self, networks: &Networks) {
         for (request, _) in [&self.client, &self.server] {
-            networks.detach(request.container).await.unwrap();
+            networks.detach(request.container, None).await.unwrap();
         }
         networks.retire(self.network.id).await.unwrap();
         networks.remove(self.network.id, true).await.unwrap();
@@ -531,7 +531,7 @@ fn a_subnet_may_be_anothers_but_not_ones_own_nor_the_hosts_nor_its_gateway_a_con
             AttachRequest { endpoints: vec![place("wide", [10, 8, 3, 1])], ..of("red", &[]) };
         networks.attach(&gateway).await.unwrap();
         refused(networks.create(network("n", "blue", &["10.8.3.0/24"])).await);
-        networks.detach(gateway.container).await.unwrap();
+        networks.detach(gateway.container, None).await.unwrap();
         let end = std::time::Instant::now() + PATIENCE;
         let narrow = loop {
             // Until the interface that has the address is gone.

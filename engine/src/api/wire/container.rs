@@ -275,7 +275,10 @@ fn ports(snapshot: &Snapshot) -> BTreeMap<String, Option<Vec<HostPort>>> {
         return ports;
     }
     let record = &snapshot.record;
-    for (port, _) in record.config.exposed_ports.iter().flatten() {
+    let mut endpoints = record.endpoints.values().filter_map(|it| it.endpoint.as_ref());
+    // As in Docker, only bridges have ports at all.
+    let exposed = endpoints.any(|it| it.index.is_none()).then_some(&record.config.exposed_ports);
+    for (port, _) in exposed.into_iter().flatten().flatten() {
         let port = if port.contains('/') { port.clone() } else { format!("{port}/tcp") };
         ports.insert(port, None);
     }

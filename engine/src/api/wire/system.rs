@@ -171,7 +171,7 @@ fn constants() -> Value {
     json!({
         "Plugins": {
             "Volume": ["local"],
-            "Network": ["bridge", "host", "null"],
+            "Network": ["bridge", "host", "macvlan", "null"],
             "Authorization": null,
             "Log": ["json-file", "local", "none"],
         },

@@ -7,20 +7,27 @@ use crate::{
     ids::{ContainerId, NetworkId},
     network::{
         AttachRequest, Attachment, DEFAULT, Endpoint, Error,
+        cable::Cable,
         link::Rtnl,
         namespace::{Order, Unplugged},
+        segment::Segment,
         ways::ways_out,
     },
 };
-use std::{net::IpAddr, os::fd::AsFd, time::Instant};
+use std::{
+    net::IpAddr,
+    os::fd::{AsFd, OwnedFd},
+    sync::Arc,
+    time::Instant,
+};
 use tracing::warn;
 
 impl Owner {
     pub(super) fn attach_for(&mut self, request: AttachRequest, reply: Reply<Attachment>) {
         let container = request.container;
-        if let Err(Ok(_)) = reply.send(self.attach(request)) {
+        if let Err(Ok(attachment)) = reply.send(self.attach(request)) {
             // The caller has gone, so nobody else will.
-            if let Err(error) = self.detach(container) {
+            if let Err(error) = self.detach(container, Some(attachment.netns)) {
                 warn!(%container, error = %chain(&error), "cannot detach what nobody waits for");
             }
         }
@@ -75,7 +82,7 @@ impl Owner {
             Ok(ports) => Ok(Attachment { netns, endpoints, ports }),
             Err(error) => {
                 self.attached.remove(&container);
-                self.unplug_all(endpoints);
+                self.unplug_all(endpoints, Some(netns));
                 Err(error)
             }
         }
@@ -96,27 +103,39 @@ impl Owner {
         self.republish(container, endpoints.to_vec())
     }
 
-    fn unplug_all(&mut self, endpoints: Vec<Endpoint>) {
+    fn unplug_all(&mut self, endpoints: Vec<Endpoint>, netns: Option<OwnedFd>) {
+        let netns = netns.map(Arc::new);
         for endpoint in endpoints {
             let addresses = endpoint.addresses().collect();
-            self.unplug(Some(endpoint.network_id), addresses, endpoint.host_interface);
+            let cable = match &netns {
+                Some(netns) => Some(Cable::of(&endpoint, netns.clone())),
+                None => Cable::on_the_host(&endpoint),
+            };
+            self.unplug(Some(endpoint.network_id), addresses, cable);
         }
     }
 
-    /// Removes an interface, and gives its addresses back when it is gone.
+    /// Removes an interface, and gives its addresses back when it is gone: at
+    /// once if nobody holds it.
     pub(super) fn unplug(
         &mut self,
         network: Option<NetworkId>,
         addresses: Vec<IpAddr>,
-        host_interface: String,
+        cable: Option<Cable>,
     ) {
-        self.unplug_what(Unplugged { network, addresses, host_interface, waiting: None });
+        match (cable, network) {
+            (Some(cable), _) => {
+                self.unplug_what(Unplugged { network, addresses, cable, waiting: None });
+            }
+            (None, Some(network)) => self.release(network, &addresses),
+            (None, None) => {}
+        }
     }
 
     pub(super) fn unplug_what(&mut self, what: Unplugged) {
         if let Some(network) = what.network {
             for address in &what.addresses {
-                self.leaving.insert((network, *address), what.host_interface.clone());
+                self.leaving.insert((network, *address), what.cable.clone());
             }
         }
         self.unplugging.order(Order::Unplug(what));
@@ -125,22 +144,21 @@ impl Owner {
     /// Has an address that somebody wants now, and whose interface is about to
     /// go, free at once: a container that restarts has it again.
     pub(super) fn hasten(&mut self, network: NetworkId, address: IpAddr) -> Result<(), Error> {
-        let Some(host_interface) = self.leaving.remove(&(network, address)) else { return Ok(()) };
-        let gone = self.rtnl.delete(&host_interface);
-        gone.map_err(|error| Error::kernel(format!("remove {host_interface}"), error))?;
+        let Some(cable) = self.leaving.remove(&(network, address)) else { return Ok(()) };
+        self.maker.unplug(&cable)?;
         self.release(network, &[address]);
         Ok(())
     }
 
     pub(super) fn release(&mut self, network: NetworkId, addresses: &[IpAddr]) {
-        if let Some(bridge) = self.bridges.get_mut(&network) {
-            bridge.release(addresses.iter().copied());
+        if let Some(segment) = self.segments.get_mut(&network) {
+            segment.release(addresses.iter().copied());
         }
     }
 
     /// A namespace out of a pool, or a new one when the pool is empty.
     fn ready(&mut self, network: Option<NetworkId>) -> Result<Prepared, Error> {
-        let bridge = network.and_then(|network| self.bridges.get_mut(&network));
+        let bridge = network.and_then(|network| self.segments.get_mut(&network)?.bridge_mut());
         let (pool, index) = match bridge {
             Some(bridge) => (&mut bridge.pool, Some(bridge.index)),
             None => (&mut self.bare, None),
@@ -148,7 +166,12 @@ impl Owner {
         pool.ready.pop_front().map_or_else(|| self.maker.make(index), Ok)
     }
 
-    pub(super) fn detach(&mut self, container: ContainerId) -> Result<(), Error> {
+    /// `netns`: the container's, if somebody holds it.
+    pub(super) fn detach(
+        &mut self,
+        container: ContainerId,
+        netns: Option<OwnedFd>,
+    ) -> Result<(), Error> {
         let Some(attached) = self.attached.remove(&container) else { return Ok(()) };
         let mut batch = Batch::new(&self.config.bridge);
         unpublish(&mut batch, &self.config.bridge, &attached.held, attached.target);
@@ -158,7 +181,7 @@ impl Owner {
         }
         self.forget_flows(&attached.held.ports);
         drop(attached.held);
-        self.unplug_all(attached.endpoints);
+        self.unplug_all(attached.endpoints, netns);
         Ok(())
     }
 
@@ -168,7 +191,8 @@ impl Owner {
                 for address in what.addresses {
                     let Some(network) = what.network else { break };
                     // Unless it was hastened, and perhaps is another's by now.
-                    if self.leaving.get(&(network, address)) == Some(&what.host_interface) {
+                    let leaving = self.leaving.get(&(network, address));
+                    if leaving.is_some_and(|cable| cable.is(&what.cable)) {
                         self.leaving.remove(&(network, address));
                         self.release(network, &[address]);
                     }
@@ -185,7 +209,10 @@ impl Owner {
     pub(super) fn made(&mut self, place: Option<NetworkId>, made: Result<Prepared, Error>) {
         let pool = match place {
             None => Some(&mut self.bare),
-            Some(network) => self.bridges.get_mut(&network).map(|bridge| &mut bridge.pool),
+            Some(network) => {
+                let segment = self.segments.get_mut(&network);
+                segment.and_then(Segment::bridge_mut).map(|bridge| &mut bridge.pool)
+            }
         };
         let Some(pool) = pool else { return };
         pool.coming -= 1;
@@ -209,12 +236,13 @@ impl Owner {
             self.bare.coming += 1;
             self.making.order(Order::Make(None));
         }
-        for (network, bridge) in &mut self.bridges {
-            let tenant = &bridge.definition.tenant;
+        for (network, segment) in &mut self.segments {
+            let tenant = &segment.definition.tenant;
             if *network != self.names.id(tenant, DEFAULT) {
                 continue;
             }
             let wanted = self.config.ready.min(if tenant.is_operator() { usize::MAX } else { 1 });
+            let Some(bridge) = segment.bridge_mut() else { continue };
             for _ in 0..bridge.pool.lacks(wanted) {
                 bridge.pool.coming += 1;
                 self.making.order(Order::Make(Some((*network, bridge.index))));

@@ -8,26 +8,28 @@ use crate::{
     error::chain,
     ids::{ContainerId, NetworkId, random},
     network::{
-        Connected, Endpoint, EndpointRequest, Error, Proto, Published, bridge,
+        Connected, Endpoint, EndpointRequest, Error, Proto, Published,
+        cable::{Cable, PlugPlan, Socket},
         link::Rtnl,
-        namespace::{Order, PlugPlan, Unplugged, Veth, Waiting},
+        namespace::{Order, Unplugged, Veth, Waiting},
+        segment,
         ways::{Way, ways_out},
     },
 };
 use ipnet::IpNet;
+use nix::libc;
 use std::{
     io,
     net::{IpAddr, SocketAddr},
-    os::fd::{AsFd, BorrowedFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
 };
 use tracing::warn;
 
-/// What there is of a place that was left: the interface, which has these
+/// What there is of a place that was left: the interface, which has its
 /// addresses still; and the ports that are published from now on.
 struct Left {
     ports: Vec<Published>,
-    addresses: Vec<IpAddr>,
-    host_interface: String,
+    endpoint: Endpoint,
 }
 
 impl Owner {
@@ -45,10 +47,11 @@ impl Owner {
             self.hasten(network, *address)?;
         }
         let missing = || Error::NoNetwork(request.network.clone());
-        let bridge = self.bridges.get_mut(&network).ok_or_else(missing)?;
-        let nets = bridge.take(&wanted)?;
-        let (plan, settings) = (bridge.index, bridge.settings.clone());
-        let mac = request.mac.unwrap_or_else(|| bridge::mac(&nets));
+        let socket = self.socket(network, request.fenced)?.ok_or_else(missing)?;
+        let segment = self.segments.get_mut(&network).ok_or_else(missing)?;
+        let nets = segment.take(&wanted)?;
+        let settings = segment.settings.clone();
+        let mac = request.mac.unwrap_or_else(|| segment::mac(&nets));
         let interface = free_name(&settings.prefix, others);
         let addresses: Vec<IpAddr> = nets.iter().map(IpNet::addr).collect();
         let refused = |error| {
@@ -60,21 +63,16 @@ impl Owner {
                 let set = inside.set_mac(veth.index, mac);
                 let set = set.and_then(|()| inside.add_addresses(veth.index, &nets));
                 if let Err(error) = set {
-                    self.unplug(Some(network), addresses.clone(), veth.host_interface);
+                    let cable = Cable::Host(veth.host_interface);
+                    self.unplug(Some(network), addresses.clone(), Some(cable));
                     return Err(refused(error));
                 }
                 veth.host_interface
             }
             None => {
-                let plan = PlugPlan {
-                    bridge: plan,
-                    inside: &interface,
-                    mac,
-                    mtu: settings.mtu,
-                    isolated: !settings.icc,
-                    nets: &nets,
-                };
-                match self.maker.plug_in(netns, &plan) {
+                let plan =
+                    PlugPlan { socket, inside: &interface, mac, mtu: settings.mtu, nets: &nets };
+                match self.plug(netns, &plan) {
                     Ok(host_interface) => host_interface,
                     Err(error) => {
                         self.release(network, &addresses);
@@ -85,6 +83,9 @@ impl Owner {
         };
         let mut endpoint = Endpoint { mac, interface, host_interface, ..self.place(network) };
         endpoint.priority = request.priority;
+        if let Socket::Macvlan(port) = socket {
+            endpoint.index = Some(port.index);
+        }
         for net in nets {
             match net {
                 IpNet::V4(net) => {
@@ -98,15 +99,29 @@ impl Owner {
         Ok(endpoint)
     }
 
+    fn plug(&mut self, netns: BorrowedFd<'_>, plan: &PlugPlan<'_>) -> io::Result<String> {
+        match self.maker.plug_in(netns, plan) {
+            // By one parent no two have the same Ethernet address, nor is another beside one in
+            // mode passthru: perhaps it is about to go.
+            Err(error)
+                if matches!(error.raw_os_error(), Some(libc::EADDRINUSE | libc::EINVAL))
+                    && self.hasten_macvlans().map_err(io::Error::other)? =>
+            {
+                self.maker.plug_in(netns, plan)
+            }
+            plugged => plugged,
+        }
+    }
+
     /// An endpoint on a network, as yet without addresses.
     fn place(&self, network: NetworkId) -> Endpoint {
-        let bridge = &self.bridges[&network];
-        let gateway = |ipv4| bridge.way_out(ipv4);
+        let segment = &self.segments[&network];
+        let gateway = |ipv4| segment.way_out(ipv4);
         Endpoint {
             network_id: network,
-            network: bridge.definition.name.clone(),
-            internal: bridge.definition.internal,
-            isolated: !bridge.settings.icc,
+            network: segment.definition.name.clone(),
+            internal: segment.is_internal(),
+            isolated: !segment.settings.icc,
             endpoint_id: NetworkId::of(random()),
             address: None,
             prefix: 0,
@@ -119,22 +134,26 @@ impl Owner {
             mac: crate::network::Mac([0; 6]),
             interface: String::new(),
             host_interface: String::new(),
+            index: None,
             priority: 0,
         }
     }
 
     /// Where ports lead of a container with these places.
     pub(super) fn target(&self, endpoints: &[Endpoint]) -> Target {
-        let [four, six] = ways_out(endpoints).map(|way| way.map(|way| &endpoints[way.endpoint]));
-        let bridge = four.and_then(|endpoint| self.bridges.get(&endpoint.network_id));
+        // To a macvlan's addresses the world has a way that is not by the host.
+        let by_the_host = |endpoint: &&Endpoint| endpoint.index.is_none();
+        let [four, six] = ways_out(endpoints)
+            .map(|way| way.map(|way| &endpoints[way.endpoint]).filter(by_the_host));
+        let segment = four.and_then(|endpoint| self.segments.get(&endpoint.network_id));
         let zone = |place: Option<&Endpoint>| {
-            self.bridges.get(&place?.network_id).and_then(|bridge| bridge.definition.zone)
+            self.segments.get(&place?.network_id).and_then(|segment| segment.definition.zone)
         };
         Target {
             ipv4: four.and_then(|endpoint| endpoint.address),
             ipv6: six.and_then(|endpoint| endpoint.address6),
             zones: [zone(four), zone(six)],
-            binding: bridge.and_then(|bridge| bridge.settings.binding),
+            binding: segment.and_then(|segment| segment.settings.binding),
         }
     }
 
@@ -145,9 +164,9 @@ impl Owner {
             let network = connected.endpoint.network_id;
             let undone = netns
                 .map_err(|error| Error::kernel("copy a descriptor", error))
-                .and_then(|netns| self.leave(&DisconnectRequest { container, network, netns }));
+                .and_then(|netns| Ok((self.leave(container, network, &netns)?, netns)));
             match undone {
-                Ok(left) => self.unplug(Some(network), left.addresses, left.host_interface),
+                Ok((left, netns)) => self.unplug_one(&left.endpoint, netns),
                 Err(error) => {
                     warn!(%container, error = %chain(&error), "cannot undo a connection");
                 }
@@ -178,8 +197,7 @@ impl Owner {
                 if let Err(error) = self.lead_out(netns.as_fd(), &new, &old) {
                     warn!(%container, error = %chain(&error), "cannot go back to the old way out");
                 }
-                let addresses = endpoint.addresses().collect();
-                self.unplug(Some(network), addresses, endpoint.host_interface);
+                self.unplug_one(&endpoint, netns);
                 Err(error)
             }
         }
@@ -188,41 +206,47 @@ impl Owner {
     /// Answers when the interface has gone.
     pub(super) fn disconnect_for(
         &mut self,
-        request: &DisconnectRequest,
+        request: DisconnectRequest,
         reply: Reply<Vec<Published>>,
     ) {
-        match self.leave(request) {
-            Ok(Left { ports, addresses, host_interface }) => {
-                let what = Unplugged {
-                    network: Some(request.network),
-                    addresses,
-                    host_interface,
-                    waiting: Some(Waiting { reply, ports }),
-                };
-                self.unplug_what(what);
-            }
+        let DisconnectRequest { container, network, netns } = request;
+        match self.leave(container, network, &netns) {
+            Ok(Left { ports, endpoint }) => self.unplug_what(Unplugged {
+                network: Some(network),
+                addresses: endpoint.addresses().collect(),
+                cable: Cable::of(&endpoint, netns),
+                waiting: Some(Waiting { reply, ports }),
+            }),
             Err(error) => answer(reply, Err(error)),
         }
     }
 
-    /// Takes a place away but for its interface, of which it answers the addresses.
-    fn leave(&mut self, request: &DisconnectRequest) -> Result<Left, Error> {
-        let DisconnectRequest { container, network, netns } = request;
-        let not_there =
-            || Error::NotConnected { container: *container, network: network.to_string() };
-        let attached = self.attached.get(container).ok_or_else(not_there)?;
+    fn unplug_one(&mut self, endpoint: &Endpoint, netns: OwnedFd) {
+        let addresses = endpoint.addresses().collect();
+        let cable = Cable::of(endpoint, netns);
+        self.unplug(Some(endpoint.network_id), addresses, Some(cable));
+    }
+
+    /// Takes a place away but for its interface.
+    fn leave(
+        &mut self,
+        container: ContainerId,
+        network: NetworkId,
+        netns: &OwnedFd,
+    ) -> Result<Left, Error> {
+        let not_there = || Error::NotConnected { container, network: network.to_string() };
+        let attached = self.attached.get(&container).ok_or_else(not_there)?;
         let old = attached.endpoints.clone();
-        let at = old.iter().position(|it| it.network_id == *network).ok_or_else(not_there)?;
+        let at = old.iter().position(|it| it.network_id == network).ok_or_else(not_there)?;
         let mut new = old.clone();
-        let gone = new.remove(at);
+        let endpoint = new.remove(at);
         self.lead_out(netns.as_fd(), &old, &new)?;
-        let ports = self.republish(*container, new.clone()).inspect_err(|_| {
+        let ports = self.republish(container, new.clone()).inspect_err(|_| {
             if let Err(error) = self.lead_out(netns.as_fd(), &new, &old) {
                 warn!(%container, error = %chain(&error), "cannot go back to the old way out");
             }
         })?;
-        let addresses = gone.addresses().collect();
-        Ok(Left { ports, addresses, host_interface: gone.host_interface })
+        Ok(Left { ports, endpoint })
     }
 
     /// Changes the default routes inside from what they are with the `old`

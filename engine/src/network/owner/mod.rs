@@ -4,13 +4,14 @@
 //! kernel is told; when it refuses, both are taken back. Should someone have
 //! emptied the firewall under us, the next change builds it anew.
 //!
-//! `networks.rs` makes and removes networks, `attach.rs` serves containers that
+//! `networks.rs` and `macvlan.rs` make and remove networks, `attach.rs` serves containers that
 //! start and end, `connect.rs` those that run; `worker.rs` is for what takes long.
 
 use super::{
     AttachRequest, Attachment, Connected, Definition, Endpoint, EndpointRequest, Error, Network,
     NetworkConfig, PublishRequest, Published, Running,
     bridge::{Bridge, Pool},
+    cable::Cable,
     firewall,
     ipam::SMALLEST,
     link::{Link, Rtnl},
@@ -18,6 +19,7 @@ use super::{
     namespace::{Maker, Prepared, Unplugged, set_sysctl, sysctl},
     nft::{Batch, Family, Nft, interface},
     ports::{Held, Ports, Target, hold_again},
+    segment::Segment,
     zones,
 };
 use crate::ids::{ContainerId, NetworkId, TenantName};
@@ -36,6 +38,7 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 mod attach;
 mod connect;
 mod host;
+mod macvlan;
 mod networks;
 mod publish;
 mod shadow;
@@ -55,7 +58,7 @@ pub(super) enum Command {
     Remove { network: NetworkId, removed: bool, reply: Reply<()> },
     List { tenant: TenantName, reply: Reply<Vec<Network>> },
     Attach { request: AttachRequest, reply: Reply<Attachment> },
-    Detach { container: ContainerId, reply: Reply<()> },
+    Detach { container: ContainerId, netns: Option<OwnedFd>, reply: Reply<()> },
     Connect { request: ConnectRequest, reply: Reply<Connected> },
     Disconnect { request: DisconnectRequest, reply: Reply<Vec<Published>> },
     RemoveAll { reply: Reply<()> },
@@ -138,7 +141,7 @@ struct Owner {
     /// Removes interfaces: tens of milliseconds each, so not in anybody's way.
     unplugging: Worker,
     ports: Ports,
-    bridges: BTreeMap<NetworkId, Bridge>,
+    segments: BTreeMap<NetworkId, Segment>,
     /// Networks that are nothing but a configuration for others.
     configurations: BTreeMap<NetworkId, Definition>,
     bare: Pool,
@@ -146,7 +149,7 @@ struct Owner {
     refill_at: Option<Instant>,
     attached: HashMap<ContainerId, Attached>,
     /// Addresses that are free when their interface, which is going, is gone.
-    leaving: HashMap<(NetworkId, IpAddr), String>,
+    leaving: HashMap<(NetworkId, IpAddr), Cable>,
     host: host::Host,
     /// Bridges of users' networks that the last engine left, until `readopt`.
     found: BTreeMap<NetworkId, Link>,
@@ -182,7 +185,7 @@ impl Owner {
             making: worker("networks-make")?,
             unplugging: worker("networks-gone")?,
             ports: Ports::new(range),
-            bridges: BTreeMap::new(),
+            segments: BTreeMap::new(),
             configurations: BTreeMap::new(),
             bare: Pool::default(),
             refill_at: None,
@@ -214,18 +217,22 @@ impl Owner {
             }
             let Some(tenant) = self.names.tenant(link) else { continue };
             match self.names.adopt(&tenant, link, &addresses, self.started) {
-                Some(bridge) => drop(self.bridges.insert(bridge.id(), bridge)),
+                Some(segment) => drop(self.segments.insert(segment.id(), segment)),
                 None => self.rtnl.delete(&link.name)?,
             }
         }
         let found = self.found.values().map(|link| link.index);
-        let ours: Vec<u32> = self.bridges.values().map(|it| it.index).chain(found).collect();
+        let ours: Vec<u32> = self.bridges().map(|it| it.index).chain(found).collect();
         let port = |link: &Link| link.master.is_some_and(|master| ours.contains(&master));
         self.left = links.iter().filter(|l| port(l)).map(|l| l.name.clone()).collect();
         let others = links.iter().filter(|link| !ours.contains(&link.index) && !port(link));
         let others: Vec<Vec<u8>> = others.map(|link| interface(&link.name)).collect();
         self.host = host::Host::look(&mut self.nft, &self.config.bridge, &others)?;
         Ok(())
+    }
+
+    fn bridges(&self) -> impl Iterator<Item = &Bridge> {
+        self.segments.values().filter_map(Segment::bridge)
     }
 
     fn serve(mut self, commands: Receiver<Command>) {
@@ -239,9 +246,11 @@ impl Owner {
                 }
                 Command::List { tenant, reply } => answer(reply, self.list(&tenant)),
                 Command::Attach { request, reply } => self.attach_for(request, reply),
-                Command::Detach { container, reply } => answer(reply, self.detach(container)),
+                Command::Detach { container, netns, reply } => {
+                    answer(reply, self.detach(container, netns));
+                }
                 Command::Connect { request, reply } => self.connect_for(request, reply),
-                Command::Disconnect { request, reply } => self.disconnect_for(&request, reply),
+                Command::Disconnect { request, reply } => self.disconnect_for(request, reply),
                 Command::Made { place, made } => self.made(place, made),
                 Command::Gone { what, gone } => self.gone(what, gone),
                 Command::RemoveAll { reply } => return answer(reply, self.remove_all(commands)),
@@ -279,7 +288,7 @@ impl Owner {
         for host_interface in std::mem::take(&mut self.left) {
             let mut endpoints = self.attached.values().flat_map(|it| &it.endpoints);
             if !endpoints.any(|endpoint| endpoint.host_interface == host_interface) {
-                self.unplug(None, Vec::new(), host_interface);
+                self.unplug(None, Vec::new(), Some(Cable::Host(host_interface)));
             }
         }
         Ok(lost)
@@ -290,9 +299,9 @@ impl Owner {
             self.default_bridge(tenant)?;
         }
         // Without a record of its network it keeps what it has.
-        let Some(bridge) = self.bridges.get_mut(&endpoint.network_id) else { return Ok(()) };
+        let Some(segment) = self.segments.get_mut(&endpoint.network_id) else { return Ok(()) };
         let addresses: Vec<_> = endpoint.addresses().collect();
-        match bridge.take(&addresses) {
+        match segment.take(&addresses) {
             // Outside when the bridge was removed meanwhile and made anew.
             Ok(_) | Err(Error::AddressOutside { .. }) => Ok(()),
             Err(error) => Err(error),
@@ -309,7 +318,7 @@ impl Owner {
             }
         }
         let mut walls: Vec<firewall::Wall> = Vec::new();
-        for wall in self.bridges.values().map(Bridge::wall) {
+        for wall in self.segments.values().filter_map(Segment::wall) {
             firewall::change_bridge(&mut batch, &self.host.families, &wall, &walls, true);
             walls.push(wall);
         }
@@ -322,7 +331,7 @@ impl Owner {
         // Only now, so that the host never forwards what the tables refuse.
         let set = set_sysctl(host::FORWARDING, "1");
         set.map_err(|error| Error::kernel("set ip_forward", error))?;
-        if self.bridges.values().any(|bridge| bridge.definition.ipv6) {
+        if self.segments.values().any(|it| it.definition.ipv6 && it.bridge().is_some()) {
             self.forward_ipv6()?;
         }
         self.built = true;
@@ -347,19 +356,21 @@ impl Owner {
     }
 
     fn remove_all(mut self, commands: Receiver<Command>) -> Result<(), Error> {
+        let segments = std::mem::take(&mut self.segments);
+        self.sweep_parents()?;
         self.making.finish();
         self.unplugging.finish();
         // With the namespaces that were still on their way.
         drop(commands);
         self.bare.ready.clear();
         let refused = |doing: &'static str| move |error| Error::kernel(doing, error);
-        let bridges = std::mem::take(&mut self.bridges);
         let links = self.rtnl.links().map_err(refused("list interfaces"))?;
-        for bridge in bridges.into_values() {
+        for segment in segments.values() {
+            let Some(bridge) = segment.bridge() else { continue };
             for port in links.iter().filter(|link| link.master == Some(bridge.index)) {
                 self.rtnl.delete(&port.name).map_err(refused("remove a port of a bridge"))?;
             }
-            if let Some(zone) = bridge.definition.zone {
+            if let Some(zone) = segment.definition.zone {
                 self.rtnl.unlead(zone).map_err(refused("remove a routing rule"))?;
             }
             self.rtnl.delete(&bridge.name).map_err(refused("remove a bridge"))?;

@@ -10,6 +10,7 @@ use crate::{
         definition::{AddressPool, Settings},
         firewall,
         ipam::{default_gateway, free_subnet, is_own, overlap, prefix_in},
+        segment::{Carrier, Segment},
     },
 };
 use ipnet::IpNet;
@@ -23,7 +24,7 @@ impl Owner {
     /// A tenant's network `bridge`, made if there is none yet.
     pub(super) fn default_bridge(&mut self, tenant: &TenantName) -> Result<NetworkId, Error> {
         let id = self.names.id(tenant, DEFAULT);
-        if !self.bridges.contains_key(&id) {
+        if !self.segments.contains_key(&id) {
             let pool = self.config.address_pool;
             let prefix = prefix_in(pool, tenant.is_operator());
             let subnet = free_subnet(pool.into(), prefix, &self.used()?);
@@ -45,22 +46,30 @@ impl Owner {
     }
 
     fn subnets(&self) -> Vec<IpNet> {
-        self.bridges.values().flat_map(Bridge::subnets).collect()
+        self.segments.values().flat_map(Segment::subnets).collect()
+    }
+
+    /// Makes what a network is on this host.
+    fn make(&mut self, definition: Definition) -> Result<(), Error> {
+        match definition.driver {
+            Driver::Macvlan => self.make_macvlan(definition),
+            Driver::Bridge | Driver::Host | Driver::Null => self.make_bridge(definition),
+        }
     }
 
     /// Makes a network's bridge, and lets the firewall know it.
-    fn make(&mut self, mut definition: Definition) -> Result<(), Error> {
+    fn make_bridge(&mut self, mut definition: Definition) -> Result<(), Error> {
         self.shadow(&mut definition)?;
         let (id, ipv6, zone) = (definition.id, definition.ipv6, definition.zone);
         let made = self.names.make(&mut self.rtnl, definition)?;
-        let (name, wall) = (made.name.clone(), made.wall());
-        self.bridges.insert(id, made);
+        self.segments.insert(id, made);
         // First, so that the firewall's change is the last, and undone by itself.
         let forwarded = if ipv6 && self.built { self.forward_ipv6() } else { Ok(()) };
-        forwarded.and_then(|()| self.let_in(&wall)).inspect_err(|_| {
-            self.bridges.remove(&id);
+        forwarded.and_then(|()| self.let_in(id)).inspect_err(|_| {
+            let made = self.segments.remove(&id);
+            let Some(Bridge { name, .. }) = made.as_ref().and_then(Segment::bridge) else { return };
             let ruled = zone.map_or(Ok(()), |zone| self.rtnl.unlead(zone));
-            if let Err(error) = ruled.and_then(|()| self.rtnl.delete(&name)) {
+            if let Err(error) = ruled.and_then(|()| self.rtnl.delete(name)) {
                 warn!(%name, error = %chain(&error), "a bridge that nobody needs stays");
             }
         })?;
@@ -69,10 +78,12 @@ impl Owner {
     }
 
     /// Has the firewall know a new bridge.
-    fn let_in(&mut self, wall: &firewall::Wall) -> Result<(), Error> {
+    fn let_in(&mut self, network: NetworkId) -> Result<(), Error> {
+        let wall = self.segments.get(&network).and_then(Segment::wall);
+        let Some(wall) = wall else { return Ok(()) };
         let others = self.walls_without(&wall.name);
         let mut batch = Batch::new(&self.config.bridge);
-        firewall::change_bridge(&mut batch, &self.host.families, wall, &others, true);
+        firewall::change_bridge(&mut batch, &self.host.families, &wall, &others, true);
         self.change_zones(&mut batch, None);
         self.change(batch)
     }
@@ -91,8 +102,9 @@ impl Owner {
                 Some(link) => self
                     .lead_again(&mut definition, &link, Self::live_zone(&routes, &link))
                     .and_then(|()| bridge(definition, link.name, link.index))
-                    .map(|bridge| drop(self.bridges.insert(id, bridge))),
-                None => self.make(definition),
+                    .map(|segment| drop(self.segments.insert(id, segment))),
+                None if definition.driver == Driver::Macvlan => self.take_macvlan(definition),
+                None => self.make_bridge(definition),
             };
             // The others can go on without it: who needs it will hear of it.
             if let Err(error) = taken {
@@ -107,6 +119,7 @@ impl Owner {
             gone.map_err(|error| Error::kernel(doing(), error))?;
         }
         self.leave_gateways();
+        self.sweep_parents()?;
         self.sweep_rules()
     }
 
@@ -142,18 +155,18 @@ impl Owner {
         }
         self.check_gateways(&definition)?;
         self.make(definition.clone())?;
-        Ok(self.bridges.get(&definition.id).map_or(definition, |made| made.definition.clone()))
+        Ok(self.segments.get(&definition.id).map_or(definition, |made| made.definition.clone()))
     }
 
     fn definitions(&self) -> impl Iterator<Item = &Definition> {
-        let bridges = self.bridges.values().map(|bridge| &bridge.definition);
-        bridges.chain(self.configurations.values())
+        let segments = self.segments.values().map(|segment| &segment.definition);
+        segments.chain(self.configurations.values())
     }
 
     /// Checks the subnets that the user chose, and chooses the others.
     fn choose_subnets(&mut self, definition: &mut Definition) -> Result<(), Error> {
-        let own = self.bridges.values().filter(|it| it.definition.tenant == definition.tenant);
-        let mut used: Vec<IpNet> = own.flat_map(Bridge::subnets).collect();
+        let own = self.segments.values().filter(|it| it.definition.tenant == definition.tenant);
+        let mut used: Vec<IpNet> = own.flat_map(Segment::subnets).collect();
         // Another tenant's must not draw away what is the host's to send.
         if !definition.tenant.is_operator() {
             used.extend(self.of_the_host()?);
@@ -197,14 +210,14 @@ impl Owner {
         };
         let endpoints: Vec<_> = self.attached.iter().filter_map(on_it).collect();
         let missing = || Error::NoNetwork(network.to_string());
-        let bridge = self.bridges.get_mut(&network).ok_or_else(missing)?;
-        if bridge.leaving {
-            return Err(Error::NoNetwork(bridge.definition.name.clone()));
+        let segment = self.segments.get_mut(&network).ok_or_else(missing)?;
+        if segment.leaving {
+            return Err(Error::NoNetwork(segment.definition.name.clone()));
         }
         if !endpoints.is_empty() {
-            return Err(Error::Active { name: bridge.definition.name.clone(), endpoints });
+            return Err(Error::Active { name: segment.definition.name.clone(), endpoints });
         }
-        bridge.leaving = true;
+        segment.leaving = true;
         Ok(())
     }
 
@@ -212,17 +225,23 @@ impl Owner {
     /// be `removed`, lets it be as it was.
     pub(super) fn remove(&mut self, network: NetworkId, removed: bool) -> Result<(), Error> {
         if !removed {
-            if let Some(bridge) = self.bridges.get_mut(&network) {
-                bridge.leaving = false;
+            if let Some(segment) = self.segments.get_mut(&network) {
+                segment.leaving = false;
             }
             return Ok(());
         }
         self.configurations.remove(&network);
-        let Some(bridge) = self.bridges.remove(&network) else { return Ok(()) };
+        let Some(segment) = self.segments.remove(&network) else { return Ok(()) };
+        match &segment.carrier {
+            Carrier::Bridge(bridge) => self.remove_bridge(&segment, &bridge.name),
+            Carrier::Macvlan(_) => self.sweep_parents(),
+        }
+    }
+
+    fn remove_bridge(&mut self, segment: &Segment, name: &str) -> Result<(), Error> {
         self.leave_gateways();
-        let changed = self.keep_out(&bridge);
-        let name = &bridge.name;
-        if let Some(zone) = bridge.definition.zone {
+        let changed = self.keep_out(segment);
+        if let Some(zone) = segment.definition.zone {
             let doing = || format!("remove the rules for {name}");
             self.rtnl.unlead(zone).map_err(|error| Error::kernel(doing(), error))?;
         }
@@ -233,11 +252,12 @@ impl Owner {
     }
 
     /// Has the firewall forget a bridge that nobody is on.
-    fn keep_out(&mut self, bridge: &Bridge) -> Result<(), Error> {
-        let (wall, others) = (bridge.wall(), self.walls_without(&bridge.name));
+    fn keep_out(&mut self, segment: &Segment) -> Result<(), Error> {
+        let Some(wall) = segment.wall() else { return Ok(()) };
+        let others = self.walls_without(&wall.name);
         let mut batch = Batch::new(&self.config.bridge);
         firewall::change_bridge(&mut batch, &self.host.families, &wall, &others, false);
-        self.change_zones(&mut batch, bridge.definition.zone);
+        self.change_zones(&mut batch, segment.definition.zone);
         self.change(batch)
     }
 
@@ -254,7 +274,7 @@ impl Owner {
         let own = |id: &&NetworkId, definition: &Definition| {
             definition.tenant == *tenant && **id != bridge
         };
-        let made = self.bridges.iter().filter(|(id, it)| own(id, &it.definition) && !it.leaving);
+        let made = self.segments.iter().filter(|(id, it)| own(id, &it.definition) && !it.leaving);
         all.extend(made.filter_map(|(id, _)| self.describe(id)));
         let configurations = self.configurations.iter().filter(|(id, it)| own(id, it));
         all.extend(configurations.map(|(_, definition)| Network {
@@ -266,12 +286,12 @@ impl Owner {
     }
 
     fn describe(&self, id: &NetworkId) -> Option<Network> {
-        let bridge = self.bridges.get(id)?;
+        let segment = self.segments.get(id)?;
         let attached = self.attached.iter().map(|(id, attached)| (id, &attached.endpoints));
         Some(Network {
-            definition: bridge.definition.clone(),
-            bridge: bridge.name.clone(),
-            endpoints: crate::network::bridge::members(*id, attached),
+            definition: segment.definition.clone(),
+            bridge: segment.bridge().map(|bridge| bridge.name.clone()).unwrap_or_default(),
+            endpoints: crate::network::segment::members(*id, attached),
         })
     }
 
@@ -285,19 +305,19 @@ impl Owner {
         if reference == DEFAULT || reference == "default" {
             return self.default_bridge(tenant);
         }
-        let own = |bridge: &&Bridge| bridge.definition.tenant == *tenant && !bridge.leaving;
-        let all: Vec<&Bridge> = self.bridges.values().filter(own).collect();
-        let exact = |it: &&&Bridge| {
+        let own = |it: &&Segment| it.definition.tenant == *tenant && !it.leaving;
+        let all: Vec<&Segment> = self.segments.values().filter(own).collect();
+        let exact = |it: &&&Segment| {
             it.definition.name == reference || it.definition.id.to_string() == reference
         };
-        if let Some(bridge) = all.iter().find(exact) {
-            return Ok(bridge.id());
+        if let Some(segment) = all.iter().find(exact) {
+            return Ok(segment.id());
         }
         let missing = || Error::NoNetwork(reference.to_owned());
         let mut all = all.into_iter().filter(|it| it.id().to_string().starts_with(reference));
         match (all.next(), all.next()) {
             _ if reference.is_empty() => Err(missing()),
-            (Some(bridge), None) => Ok(bridge.id()),
+            (Some(segment), None) => Ok(segment.id()),
             (Some(_), Some(_)) => Err(Error::Ambiguous(reference.to_owned())),
             (None, _) => Err(missing()),
         }

@@ -3,10 +3,10 @@
 use super::{Batch, Owner, firewall};
 use crate::network::{
     Definition, Error,
-    bridge::Bridge,
     ipam::overlap,
     link::Link,
     routes::Route,
+    segment::Segment,
     zones::{self, Shadowed, Zone},
 };
 use ipnet::IpNet;
@@ -20,7 +20,7 @@ impl Owner {
     /// What the host itself has addresses and routes for, without our bridges'.
     pub(super) fn of_the_host(&mut self) -> Result<Vec<IpNet>, Error> {
         let refused = |error| Error::kernel("look at the host's routes", error);
-        let ours: HashSet<u32> = self.bridges.values().map(|bridge| bridge.index).collect();
+        let ours: HashSet<u32> = self.bridges().map(|bridge| bridge.index).collect();
         let theirs = |by: Option<u32>| by.is_none_or(|index| !ours.contains(&index));
         let routes = self.rtnl.routes().map_err(refused)?;
         let routes = routes.into_iter().filter(|route| theirs(route.by));
@@ -33,7 +33,7 @@ impl Owner {
     /// Gives a network that is to be made a number, if it needs one.
     pub(super) fn shadow(&mut self, definition: &mut Definition) -> Result<(), Error> {
         let others = self.others(definition);
-        let taken: Vec<IpNet> = others.flat_map(Bridge::subnets).collect();
+        let taken: Vec<IpNet> = others.flat_map(Segment::subnets).collect();
         let overlaps = |subnet: IpNet| taken.iter().any(|other| overlap(other, &subnet));
         let needs = definition.used_pools().any(|pool| overlaps(pool.subnet));
         if needs || definition.zone.is_some() {
@@ -42,17 +42,18 @@ impl Owner {
         Ok(())
     }
 
-    /// The bridges of other tenants.
-    fn others<'a>(&'a self, than: &Definition) -> impl Iterator<Item = &'a Bridge> {
+    /// The networks of other tenants that are bridges: to others the host has no way.
+    fn others<'a>(&'a self, than: &Definition) -> impl Iterator<Item = &'a Segment> {
         let tenant = than.tenant.clone();
-        self.bridges.values().filter(move |bridge| bridge.definition.tenant != tenant)
+        let bridges = self.segments.values().filter(|it| it.bridge().is_some());
+        bridges.filter(move |it| it.definition.tenant != tenant)
     }
 
     /// A number that no engine on this host uses: the wanted one, or any; not the
     /// lowest, since of the last network of a number conntrack may still know something.
     fn free_zone(&mut self, wanted: Option<Zone>) -> Result<Zone, Error> {
         let mut used = self.rtnl.zones().map_err(|e| Error::kernel("list routing rules", e))?;
-        used.extend(self.bridges.values().filter_map(|bridge| bridge.definition.zone));
+        used.extend(self.segments.values().filter_map(|it| it.definition.zone));
         if let Some(zone) = wanted.filter(|zone| !used.contains(zone)) {
             return Ok(zone);
         }
@@ -68,32 +69,33 @@ impl Owner {
             let all = self.others(definition).flat_map(|bridge| &bridge.addresses);
             all.into_iter().any(|addresses| addresses.is_used(gateway))
         };
-        let mut gateways = definition.used_pools().filter_map(|pool| pool.gateway);
-        if gateways.any(used) { Err(Error::PoolOverlaps) } else { Ok(()) }
+        let own = crate::network::segment::own_nets(definition);
+        if own.iter().any(|net| used(net.addr())) { Err(Error::PoolOverlaps) } else { Ok(()) }
     }
 
     /// Tells each network which addresses other tenants' bridges have.
     pub(super) fn leave_gateways(&mut self) {
-        let all = self.bridges.values();
-        let all = all.map(|bridge| (bridge.definition.tenant.clone(), bridge.nets()));
+        let all = self.segments.values();
+        let all = all.map(|segment| (segment.definition.tenant.clone(), segment.nets()));
         let all: Vec<_> = all.collect();
-        for bridge in self.bridges.values_mut() {
-            let others = all.iter().filter(|(tenant, _)| *tenant != bridge.definition.tenant);
+        for segment in self.segments.values_mut().filter(|it| it.bridge().is_some()) {
+            let others = all.iter().filter(|(tenant, _)| *tenant != segment.definition.tenant);
             let hosts: Vec<IpAddr> = others.flat_map(|(_, nets)| nets).map(IpNet::addr).collect();
-            bridge.addresses.iter_mut().for_each(|addresses| addresses.leave(&hosts));
+            segment.addresses.iter_mut().for_each(|addresses| addresses.leave(&hosts));
         }
     }
 
     fn shadowed(&self) -> Vec<Shadowed> {
-        self.bridges.values().filter_map(Bridge::shadowed).collect()
+        self.segments.values().filter_map(Segment::shadowed).collect()
     }
 
     /// The tables for shadowed networks as a whole, with where ports lead; no
     /// tables if there are none.
     pub(super) fn build_zones(&self, batch: &mut Batch) {
         let shadowed = self.shadowed();
-        let plain = self.bridges.values().filter(|bridge| bridge.definition.zone.is_none());
-        let plain: Vec<String> = plain.map(|bridge| bridge.name.clone()).collect();
+        let plain = self.segments.values().filter(|it| it.definition.zone.is_none());
+        let plain = plain.filter_map(|it| it.bridge().map(|bridge| bridge.name.clone()));
+        let plain: Vec<String> = plain.collect();
         batch.in_table(zones::table(&self.config.bridge), |batch| {
             for family in &self.host.families {
                 if shadowed.is_empty() {
@@ -135,7 +137,7 @@ impl Owner {
             live => live,
         };
         let Some(zone) = definition.zone else { return Ok(()) };
-        let nets = crate::network::bridge::own_nets(definition);
+        let nets = crate::network::segment::own_nets(definition);
         match self.rtnl.lead(zone, link.index, &nets) {
             Err(error) if live.is_some() && error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
             led => led.map_err(|error| Error::kernel(format!("lead to {}", link.name), error)),
@@ -156,7 +158,7 @@ impl Owner {
 
     /// All bridges but one, as the firewall sees them.
     pub(super) fn walls_without(&self, bridge: &str) -> Vec<firewall::Wall> {
-        let others = self.bridges.values().filter(|other| other.name != bridge);
-        others.map(Bridge::wall).collect()
+        let walls = self.segments.values().filter_map(Segment::wall);
+        walls.filter(|wall| wall.name != bridge).collect()
     }
 }

@@ -36,6 +36,8 @@ cases! { "networks":
     links_are_written_down,
     networks_tell_what_happened_to_them,
     ipv6_is_given_where_it_is_asked_for,
+    a_macvlan_is_on_its_parents_ethernet,
+    what_no_macvlan_can_be_is_refused_in_dockers_words,
 }
 
 /// A network called by `name(part)`; its id.
@@ -564,4 +566,76 @@ fn ipv6_is_given_where_it_is_asked_for(s: &Scene<'_>) {
     );
     let other = on(s, "b", "n", &[]);
     s.ok(&["exec", &other, "ping", "-6", "-c1", "-W5", &s.name("a")]);
+}
+
+fn macvlan(s: &Scene<'_>, options: &Value, subnet: &str) -> Value {
+    let config = json!([{ "Subnet": subnet }]);
+    json!({
+        "Name": s.name("n"), "Driver": "macvlan", "Options": options, "IPAM": { "Config": config },
+    })
+}
+
+fn on_the_bridge(s: &Scene<'_>) {
+    s.ok(&[
+        "run",
+        "-d",
+        "--name",
+        &s.name("up"),
+        "--stop-signal",
+        "KILL",
+        "busybox",
+        "sleep",
+        "1000",
+    ]);
+}
+
+fn a_macvlan_is_on_its_parents_ethernet(s: &Scene<'_>) {
+    let bridge = s.get("/networks/bridge").expect(200).json();
+    // An interface that every engine's host has, and that is up while somebody is on it.
+    on_the_bridge(s);
+    let parent = &bridge["Options"]["com.docker.network.bridge.name"];
+    let options = json!({ "parent": parent, "macvlan_mode": "bridge" });
+    let id = network(s, "n", macvlan(s, &options, "10.224.0.0/24"));
+    let kept = inspected(s, "n");
+    assert_eq!((&kept["Driver"], &kept["Options"]), (&json!("macvlan"), &options));
+    assert_eq!(kept["IPAM"]["Config"], json!([{ "Subnet": "10.224.0.0/24" }]));
+    let a = on(s, "a", "n", &["-p", "80", "--expose", "81"]);
+    let seen = s.inspect(&a)["NetworkSettings"].clone();
+    assert_eq!(seen["Ports"], json!({}));
+    let net = &seen["Networks"][s.name("n")];
+    assert_eq!((&net["IPAddress"], &net["Gateway"]), (&json!("10.224.0.2"), &json!("10.224.0.1")));
+    let b = on(s, "b", "n", &["--ip", "10.224.0.77", "--mac-address", "02:00:00:00:00:77"]);
+    s.ok(&["exec", &b, "ping", "-c", "1", "-W", "5", &s.name("a")]);
+    let link = s.ok(&["exec", &b, "ip", "addr", "show", "eth0"]);
+    assert!(link.contains("02:00:00:00:00:77") && link.contains("10.224.0.77/24"), "{link}");
+    let passthru = json!({ "parent": parent, "macvlan_mode": "passthru" });
+    let mut beside = macvlan(s, &passthru, "10.225.0.0/24");
+    beside["Name"] = json!(s.name("m"));
+    let said = s.post("/networks/create", &beside);
+    let parent = parent.as_str().unwrap();
+    assert_eq!(
+        said.message(),
+        format!(
+            "cannot use mode passthru, macvlan network {id} is already using parent interface {parent}"
+        )
+    );
+}
+
+fn what_no_macvlan_can_be_is_refused_in_dockers_words(s: &Scene<'_>) {
+    for (options, words) in [
+        (
+            json!({ "parent": "nope", "macvlan_mode": "fast" }),
+            "requested macvlan mode 'fast' is not valid, 'bridge' mode is the macvlan driver default",
+        ),
+        (json!({ "parent": "lo" }), "loopback interface is not a valid macvlan parent link"),
+        (
+            json!({ "parent": "nope" }),
+            "invalid subinterface vlan name nope, example formatting is eth0.10",
+        ),
+        (json!({ "parent": "nope.5" }), "-o parent interface was not found on the host: nope"),
+        (json!({ "parent": "lo.4095" }), "vlan id must be between 1-4094, received: 4095"),
+    ] {
+        let said = s.post("/networks/create", &macvlan(s, &options, "10.226.0.0/24"));
+        assert_eq!(said.message(), words);
+    }
 }
