@@ -47,7 +47,7 @@ impl Hijack {
         } else {
             format!("HTTP/1.1 200 OK\r\nContent-Type: {RAW}\r\n")
         };
-        for (name, value) in &version::headers() {
+        for (name, value) in version::headers() {
             let value = String::from_utf8_lossy(value.as_bytes());
             head.push_str(&format!("{name}: {value}\r\n"));
         }

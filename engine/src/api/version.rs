@@ -7,6 +7,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
+use std::sync::LazyLock;
 
 /// The newest that is spoken.
 pub(super) const NEWEST: Version = Version { major: 1, minor: 51 };
@@ -89,20 +90,23 @@ pub(super) async fn strip(mut request: Request, next: Next) -> Response {
         }
         Err(bad) => error::message(StatusCode::BAD_REQUEST, &bad.to_string()),
     };
-    response.headers_mut().extend(headers());
+    response.headers_mut().extend(headers().clone());
     response
 }
 
 /// What stands on every answer.
-pub(super) fn headers() -> HeaderMap {
-    let api_version = HeaderValue::from_str(&NEWEST.to_string());
-    let server = HeaderValue::from_str(&format!("Tritium/{} (linux)", env!("CARGO_PKG_VERSION")));
-    let mut headers = HeaderMap::with_capacity(4);
-    headers.insert("api-version", api_version.expect("digits and a dot"));
-    headers.insert("docker-experimental", HeaderValue::from_static("false"));
-    headers.insert("ostype", HeaderValue::from_static("linux"));
-    headers.insert(header::SERVER, server.expect("a semantic version is ASCII"));
-    headers
+pub(super) fn headers() -> &'static HeaderMap {
+    static HEADERS: LazyLock<HeaderMap> = LazyLock::new(|| {
+        let server = concat!("Tritium/", env!("CARGO_PKG_VERSION"), " (linux)");
+        let api_version = HeaderValue::from_str(&NEWEST.to_string());
+        let mut headers = HeaderMap::with_capacity(4);
+        headers.insert("api-version", api_version.expect("digits and a dot"));
+        headers.insert("docker-experimental", HeaderValue::from_static("false"));
+        headers.insert("ostype", HeaderValue::from_static("linux"));
+        headers.insert(header::SERVER, HeaderValue::from_static(server));
+        headers
+    });
+    &HEADERS
 }
 
 #[cfg(test)]

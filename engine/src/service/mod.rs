@@ -89,13 +89,14 @@ impl Engine {
     /// What one tenant may see and do.
     #[must_use]
     pub fn tenant(&self, tenant: TenantName) -> Scope {
-        Scope { engine: self.clone(), tenant }
+        Scope { engine: Arc::new(self.clone()), tenant }
     }
 }
 
 /// One tenant's private Docker host; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Scope {
-    pub(crate) engine: Engine,
+    /// Counted once: every request clones a scope.
+    pub(crate) engine: Arc<Engine>,
     pub(crate) tenant: TenantName,
 }

@@ -13,11 +13,11 @@ use std::collections::BTreeMap;
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
-pub(in crate::api) struct Inspect {
+pub(in crate::api) struct Inspect<'a> {
     id: String,
     created: String,
-    path: String,
-    args: Vec<String>,
+    path: &'a str,
+    args: &'a [String],
     state: InspectState,
     image: String,
     resolv_conf_path: String,
@@ -33,14 +33,14 @@ pub(in crate::api) struct Inspect {
     app_armor_profile: &'static str,
     #[serde(rename = "ExecIDs")]
     exec_ids: Option<Vec<String>>,
-    host_config: HostConfig,
+    host_config: &'a HostConfig,
     graph_driver: GraphDriver,
     #[serde(skip_serializing_if = "Option::is_none")]
     size_rw: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     size_root_fs: Option<u64>,
     mounts: Vec<Mount>,
-    config: Config,
+    config: &'a Config,
     network_settings: NetworkSettings,
 }
 
@@ -339,16 +339,19 @@ fn graph_driver(record: &Record, places: &Places) -> GraphDriver {
     GraphDriver { data, name: "overlay2" }
 }
 
-impl Inspect {
+impl<'a> Inspect<'a> {
     /// `execs`: those that run or have run in it. `size`: if it was asked for.
     pub(in crate::api) fn of(
-        snapshot: &Snapshot,
+        snapshot: &'a Snapshot,
         places: &Places,
         execs: Vec<String>,
         size: Option<ContainerSize>,
     ) -> Self {
         let record = &snapshot.record;
-        let mut args = record.args.iter().cloned();
+        let (path, args) = match record.args.split_first() {
+            Some((path, args)) => (path.as_str(), args),
+            None => ("", [].as_slice()),
+        };
         // They are written when it is started for the first time.
         let fresh = matches!(&snapshot.state, State::Created { code: 0, .. });
         let file = |name: &str| {
@@ -360,8 +363,8 @@ impl Inspect {
         Self {
             id: record.id.hex(),
             created: human::moment(Some(record.created)),
-            path: args.next().unwrap_or_default(),
-            args: args.collect(),
+            path,
+            args,
             state: InspectState {
                 health: record.health.as_ref().map(HealthState::from),
                 ..(&snapshot.state).into()
@@ -379,12 +382,12 @@ impl Inspect {
             process_label: "",
             app_armor_profile: "",
             exec_ids: (!execs.is_empty()).then_some(execs),
-            host_config: record.host.clone(),
+            host_config: &record.host,
             graph_driver: graph_driver(record, places),
             size_rw: size.map(|size| size.own),
             size_root_fs: size.map(|size| size.all),
             mounts: record.mounts.iter().map(Mount::from).collect(),
-            config: record.config.clone(),
+            config: &record.config,
             network_settings: NetworkSettings::of(snapshot),
         }
     }
