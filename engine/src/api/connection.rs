@@ -163,9 +163,10 @@ impl AsyncRead for Socket {
     ) -> Poll<io::Result<()>> {
         loop {
             ready!(self.0.poll_read_ready(cx))?;
-            match self.0.try_read(buffer.initialize_unfilled()) {
+            // As it is: what is read into need not be zeroed first.
+            match self.0.try_read_buf(buffer) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                outcome => return Poll::Ready(outcome.map(|count| buffer.advance(count))),
+                outcome => return Poll::Ready(outcome.map(drop)),
             }
         }
     }

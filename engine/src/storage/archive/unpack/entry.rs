@@ -1,7 +1,7 @@
 //! One entry of the archive, made into one file.
 
 use super::{
-    UnpackError,
+    BUFFER, UnpackError,
     beneath::{Inside, Root, make_opaque, write},
 };
 use rustix::{
@@ -23,7 +23,6 @@ const WHITEOUT: &[u8] = b".wh.";
 const OPAQUE: &[u8] = b".wh..wh..opq";
 /// Of aufs, about itself; Docker skips them too.
 const AUFS: &[u8] = b".wh..wh.";
-const BUFFER: usize = 64 << 10;
 /// From this size on, zeros are worth looking for.
 const LARGE: u64 = 1 << 20;
 /// So much of a layer's file goes to the disk while more comes: the sync before

@@ -44,7 +44,8 @@ use std::{
 
 /// Long names and extended attributes before one entry, in bytes.
 const METADATA: u64 = 4 << 20;
-const BUFFER: usize = 128 << 10;
+/// Reads as long as this go past it: a large file's bytes are copied once less.
+const BUFFER: usize = 64 << 10;
 
 /// What one layer may hold.
 #[derive(Debug, Clone, Copy)]
