@@ -1,7 +1,10 @@
 //! The state directory, crashes and full disks included. Needs root.
 #![expect(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 
-use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+use rustix::{
+    fs::{IFlags, ioctl_getflags},
+    mount::{MountFlags, UnmountFlags, mount, unmount},
+};
 use std::{
     collections::{HashMap, HashSet},
     io::{BufRead, BufReader, Write},
@@ -64,6 +67,20 @@ impl Drop for Small {
     fn drop(&mut self) {
         unmount(self.path(), UnmountFlags::DETACH).unwrap();
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_made_is_spread_where_the_file_system_can() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(open(dir.path()).await.unwrap());
+    let tmp = std::fs::File::open(dir.path().join("tmp")).unwrap();
+    // ext4's number is that of ext2.
+    if rustix::fs::fstatfs(&tmp).unwrap().f_type == 0xef53 {
+        assert!(ioctl_getflags(&tmp).unwrap().contains(IFlags::TOPDIR));
+    }
+    // A tmpfs cannot, and is as good.
+    let small = Small::new("size=16m", MountFlags::empty());
+    open(small.path()).await.unwrap();
 }
 
 fn stage(store: &Store, file: &str) -> Staged {

@@ -46,6 +46,7 @@ mod writer;
 
 use crate::ids::{ContainerId, Digest};
 use layers::Layers;
+use rustix::fs::{IFlags, ioctl_getflags, ioctl_setflags};
 use serde::de::DeserializeOwned;
 use std::{
     collections::{HashMap, HashSet},
@@ -257,8 +258,24 @@ fn make_directories(dir: &Path) -> Result<(), StoreError> {
             Err(error) => return Err(StoreError::io("create", &path)(error)),
         }
     }
+    spread(&dir.join("tmp"))?;
     set_mode(&dir.join("layers").join(layers::EMPTY), 0o755)?;
     make_mount_points(&dir.join("layers").join(layers::MOUNT_POINTS))
+}
+
+/// What is made in this directory has nothing to do with its neighbours, so
+/// ext4 shall give each a part of the disk of its own. Else a layer is made
+/// where another was just removed, and without a journal ext4 looks at each
+/// inode that it freed lately, for every file anew.
+fn spread(dir: &Path) -> Result<(), StoreError> {
+    let open = std::fs::File::open(dir).map_err(StoreError::io("open", dir))?;
+    let outcome =
+        ioctl_getflags(&open).and_then(|flags| ioctl_setflags(&open, flags | IFlags::TOPDIR));
+    if let Err(errno) = outcome {
+        // It is a hint, and others than ext4 do not take it.
+        tracing::debug!(error = %errno, "directories are not spread");
+    }
+    Ok(())
 }
 
 fn make_mount_points(top: &Path) -> Result<(), StoreError> {
