@@ -79,7 +79,7 @@ fn look_up(subjects: &mut [Subject]) -> Result<Vec<Row>> {
     }
     let mut rows = rows(subjects);
     each(subjects, 10, |_, index| {
-        rows[index].push(names::look_up(pids[index], network)?);
+        rows[index].push(names::looked_up(pids[index], network)?);
         Ok(())
     })?;
     for (subject, id) in subjects.iter_mut().zip(&ids) {

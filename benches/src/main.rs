@@ -25,7 +25,7 @@ use anyhow::{Context, Result};
 use clap::{Parser, ValueEnum};
 use network::pingpong;
 use std::{
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
 };
 use subject::Subject;
@@ -76,20 +76,22 @@ enum Group {
     Cp,
 }
 
-/// One end of a connection: what the measurement runs itself as.
+/// What the measurement runs itself as, inside of containers.
 #[derive(Debug, Parser)]
-enum End {
+enum Inside {
     Echo { port: u16 },
     Ask { to: SocketAddr },
+    LookUp { server: IpAddr, name: String },
 }
 
 fn main() -> Result<()> {
-    if !matches!(std::env::args().nth(1).as_deref(), Some("echo" | "ask")) {
+    if !matches!(std::env::args().nth(1).as_deref(), Some("echo" | "ask" | "look-up")) {
         return measure_all(&Arguments::parse());
     }
-    match End::parse() {
-        End::Echo { port } => pingpong::echo(port),
-        End::Ask { to } => pingpong::ask(to),
+    match Inside::parse() {
+        Inside::Echo { port } => pingpong::echo(port),
+        Inside::Ask { to } => pingpong::ask(to),
+        Inside::LookUp { server, name } => names::look_up(server, &name),
     }
 }
 

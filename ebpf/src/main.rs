@@ -11,6 +11,7 @@ mod device;
 mod exec;
 mod kernel;
 mod maps;
+mod names;
 mod network;
 mod ptrace;
 mod socket;

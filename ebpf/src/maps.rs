@@ -11,7 +11,7 @@ use aya_ebpf::{
 use tritium_common::{
     guard::{
         Binding, DenialCount, DenialKey, DeviceKey, Entry, ExecKey, Label, MAX_CONTAINERS, Owner,
-        PeerKey, SharedKey,
+        PeerKey, Ports, SharedKey,
     },
     ids::CgroupId,
     trace::{ErrorKey, MAX_WATCHED, Row, RowKey, State, Task, Watched},
@@ -48,6 +48,10 @@ pub(crate) static BINDINGS: HashMap<u32, Binding> =
 #[map]
 pub(crate) static PEERS: HashMap<PeerKey, u32> =
     HashMap::with_max_entries(2 * MAX_CONTAINERS, NO_PREALLOC);
+/// Where resolvers listen on 127.0.0.11, by the cookie of their network namespace.
+#[map]
+pub(crate) static RESOLVERS: HashMap<u64, Ports> =
+    HashMap::with_max_entries(MAX_CONTAINERS, NO_PREALLOC);
 /// Devices beyond the default ones, and what may be done to them.
 #[map]
 pub(crate) static DEVICES: HashMap<DeviceKey, u32> = HashMap::with_max_entries(65_536, NO_PREALLOC);

@@ -25,7 +25,7 @@ use crate::{
     denial::{self, Detail},
     kernel,
     maps::CONTAINER_LEVEL,
-    socket, tenant, traffic,
+    names, socket, tenant, traffic,
 };
 
 /// The loopback's index in every network namespace.
@@ -37,22 +37,58 @@ const CURRENT_NAMESPACE: u64 = u64::MAX;
 
 #[cgroup_sock_addr(connect4)]
 pub(crate) fn guard_connect4(ctx: SockAddrContext) -> i32 {
-    i32::from(may_send(address4(ctx.sock_addr), port(ctx.sock_addr)))
+    judge_and_lead(ctx.sock_addr, address4(ctx.sock_addr))
 }
 
 #[cgroup_sock_addr(connect6)]
 pub(crate) fn guard_connect6(ctx: SockAddrContext) -> i32 {
-    i32::from(may_send(address6(ctx.sock_addr), port(ctx.sock_addr)))
+    judge_and_lead(ctx.sock_addr, address6(ctx.sock_addr))
 }
 
+// What a socket of IPv6 sends to an address of IPv4 comes by here, too.
 #[cgroup_sock_addr(sendmsg4)]
 pub(crate) fn guard_sendmsg4(ctx: SockAddrContext) -> i32 {
-    i32::from(may_send(address4(ctx.sock_addr), port(ctx.sock_addr)))
+    judge_and_lead(ctx.sock_addr, address4(ctx.sock_addr))
 }
 
 #[cgroup_sock_addr(sendmsg6)]
 pub(crate) fn guard_sendmsg6(ctx: SockAddrContext) -> i32 {
     i32::from(may_send(address6(ctx.sock_addr), port(ctx.sock_addr)))
+}
+
+#[inline(always)]
+fn judge_and_lead(ctx: *mut bpf_sock_addr, address: [u8; 16]) -> i32 {
+    let may = may_send(address, port(ctx));
+    if may {
+        names::lead(ctx, &address);
+    }
+    i32::from(may)
+}
+
+// These four cannot refuse: the kernel takes no other answer than 1.
+
+#[cgroup_sock_addr(recvmsg4)]
+pub(crate) fn names_recvmsg4(ctx: SockAddrContext) -> i32 {
+    names::lead_back(ctx.sock_addr, &address4(ctx.sock_addr));
+    1
+}
+
+#[cgroup_sock_addr(recvmsg6)]
+pub(crate) fn names_recvmsg6(ctx: SockAddrContext) -> i32 {
+    names::lead_back(ctx.sock_addr, &address6(ctx.sock_addr));
+    1
+}
+
+#[cgroup_sock_addr(getpeername4)]
+pub(crate) fn names_getpeername4(ctx: SockAddrContext) -> i32 {
+    names::lead_back(ctx.sock_addr, &address4(ctx.sock_addr));
+    1
+}
+
+#[cgroup_sock_addr(getpeername6)]
+pub(crate) fn names_getpeername6(ctx: SockAddrContext) -> i32 {
+    names::lead_back(ctx.sock_addr, &address6(ctx.sock_addr));
+    1
 }
 
 #[inline(always)]
@@ -74,7 +110,7 @@ fn address6(ctx: *mut bpf_sock_addr) -> [u8; 16] {
 }
 
 #[inline(always)]
-fn port(ctx: *mut bpf_sock_addr) -> u32 {
+pub(crate) fn port(ctx: *mut bpf_sock_addr) -> u32 {
     // SAFETY: the kernel passes a whole bpf_sock_addr.
     u32::from(u16::from_be(unsafe { (*ctx).user_port } as u16))
 }

@@ -116,7 +116,8 @@ async fn build(
     }
     let (images, builder) = open_images(&store, config, tracker).await?;
     let tenants = Tenants::open(store.clone()).await?;
-    let dns = Dns::start(tracker).context("cannot prepare the resolvers")?;
+    let dns =
+        Dns::start(probes.resolvers().clone(), tracker).context("cannot prepare the resolvers")?;
     let tools = Tools {
         runtime,
         networks,

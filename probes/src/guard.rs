@@ -155,7 +155,7 @@ pub enum GuardFault {
 }
 
 impl GuardFault {
-    fn while_(doing: impl Into<String>) -> impl FnOnce(MapError) -> Self {
+    pub(crate) fn while_(doing: impl Into<String>) -> impl FnOnce(MapError) -> Self {
         |source| Self::Map { doing: doing.into(), source: Box::new(source) }
     }
 }

@@ -25,6 +25,7 @@ pub mod dashboards;
 pub mod export;
 pub mod guard;
 pub mod metrics;
+pub mod resolvers;
 pub mod rule;
 pub mod sample;
 pub mod trace;
@@ -39,6 +40,7 @@ mod load;
 mod ring;
 
 pub use guard::{Admission, Denial, Device, DeviceKind, DevicePolicy, Guard};
+pub use resolvers::{ResolverPorts, Resolvers};
 pub use rule::Rule;
 pub use sample::{ContainerLabels, ContainerSample, EngineSample, NetworkSample, Sample, Snapshot};
 pub use trace::{ErrorCount, Percentiles, SyscallStats, Trace, TraceSnapshot};
@@ -101,6 +103,7 @@ pub struct Verdict {
 #[derive(Clone)]
 pub struct Probes {
     guard: Guard,
+    resolvers: Resolvers,
     trace: Trace,
     verdicts: Arc<[Verdict]>,
     in_force: Arc<[Rule]>,
@@ -165,6 +168,7 @@ impl Probes {
         let mut verdicts = object.attach(&place)?;
         let guard = guard.with_wire(load::wire(&place)?);
         fence_running(&guard, &config.running);
+        let resolvers = Resolvers::open(&mut object, &verdicts)?;
         let ring = object
             .take("DENIED")?
             .try_into()
@@ -180,6 +184,7 @@ impl Probes {
         place.drop_others()?;
         Ok(Self {
             guard,
+            resolvers,
             trace,
             in_force: rules_in_force(&verdicts).into(),
             verdicts: verdicts.into(),
@@ -194,6 +199,7 @@ impl Probes {
         let verdict = Verdict { need: "probes".into(), have: false, cost: why.to_owned() };
         Self {
             guard: Guard::off(),
+            resolvers: Resolvers::off(),
             trace: Trace::off(why),
             verdicts: Arc::new([verdict]),
             in_force: Arc::new([]),
@@ -213,6 +219,12 @@ impl Probes {
     #[must_use]
     pub fn guard(&self) -> &Guard {
         &self.guard
+    }
+
+    /// The way to each container's resolver.
+    #[must_use]
+    pub fn resolvers(&self) -> &Resolvers {
+        &self.resolvers
     }
 
     /// The counting of system calls.

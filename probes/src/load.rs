@@ -29,8 +29,11 @@ use crate::{
 /// The kernel side; empty when built with `AYA_BUILD_SKIP`.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("TRITIUM_BPF_OBJECT"));
 
+/// What is lost without a program that leads to resolvers.
+const NO_LEADING: &str = "containers with a resolver cannot listen on port 53 of all addresses";
+
 /// Programs of the guard, what each needs, and what is lost without it.
-const GUARD: [(&str, &str, &str); 14] = [
+const GUARD: [(&str, &str, &str); 18] = [
     (
         "guard_device",
         "cgroup device program",
@@ -76,6 +79,10 @@ const GUARD: [(&str, &str, &str); 14] = [
         "cgroup skb ingress program",
         "translated packets of other tenants come through",
     ),
+    ("names_recvmsg4", "cgroup recvmsg4 program", NO_LEADING),
+    ("names_recvmsg6", "cgroup recvmsg6 program", NO_LEADING),
+    ("names_getpeername4", "cgroup getpeername4 program", NO_LEADING),
+    ("names_getpeername6", "cgroup getpeername6 program", NO_LEADING),
     (
         "lsm_exec",
         "BPF LSM, bprm_check_security",
@@ -112,13 +119,14 @@ const TRACE: [(&str, &str); 5] = [
     ("trace_enter", "sys_enter"),
 ];
 
-const GUARD_MAPS: [&str; 13] = [
+const GUARD_MAPS: [&str; 14] = [
     "CONTAINERS",
     "LABELS",
     "ADDRESSES",
     "SHARED",
     "BINDINGS",
     "PEERS",
+    "RESOLVERS",
     "DEVICES",
     "EXEC_DENIED",
     "DENIALS",
@@ -426,6 +434,10 @@ fn hook_of(program: &str) -> Option<CgroupHook> {
         "guard_connect6" => CgroupHook::Connect6,
         "guard_sendmsg4" => CgroupHook::Sendmsg4,
         "guard_sendmsg6" => CgroupHook::Sendmsg6,
+        "names_recvmsg4" => CgroupHook::Recvmsg4,
+        "names_recvmsg6" => CgroupHook::Recvmsg6,
+        "names_getpeername4" => CgroupHook::Getpeername4,
+        "names_getpeername6" => CgroupHook::Getpeername6,
         "guard_egress" => CgroupHook::Egress,
         "guard_ingress" => CgroupHook::Ingress,
         "count_tcp" => CgroupHook::SockOps,

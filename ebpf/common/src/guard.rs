@@ -140,6 +140,21 @@ pub fn words(address: &[u8; 16]) -> [u64; 2] {
     [u64::from_ne_bytes([a, b, c, d, e, f, g, h]), u64::from_ne_bytes([i, j, k, l, m, n, o, p])]
 }
 
+/// Where a container finds its resolver, 127.0.0.11, as the maps know addresses.
+pub const RESOLVER: [u8; 16] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 127, 0, 0, 11];
+/// And the port there.
+pub const DNS_PORT: u16 = 53;
+
+/// The ports of [`RESOLVER`] that one really listens on. Key: a network namespace's cookie.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+pub struct Ports {
+    /// For datagrams.
+    pub udp: u16,
+    /// For connections.
+    pub tcp: u16,
+}
+
 /// A device rule. A number of [`ANY`] stands for all.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Pod, Zeroable)]
@@ -249,6 +264,7 @@ record!(
     SharedKey,
     Binding,
     PeerKey,
+    Ports,
     DeviceKey,
     ExecKey,
     DenialKey,
@@ -262,6 +278,7 @@ const _: () = assert!(size_of::<Owner>() == 16);
 const _: () = assert!(size_of::<SharedKey>() == 24);
 const _: () = assert!(size_of::<Binding>() == 128);
 const _: () = assert!(size_of::<PeerKey>() == 16);
+const _: () = assert!(size_of::<Ports>() == 4);
 const _: () = assert!(size_of::<DeviceKey>() == 24);
 const _: () = assert!(size_of::<ExecKey>() == 24);
 const _: () = assert!(size_of::<DenialKey>() == 16);

@@ -39,6 +39,14 @@ pub enum CgroupHook {
     Sendmsg6 = 15,
     /// A sysctl is read or written.
     Sysctl = 18,
+    /// recvmsg(2) of a datagram from an IPv4 address, on a socket of that family.
+    Recvmsg4 = 19,
+    /// recvmsg(2) of a datagram on a socket of IPv6.
+    Recvmsg6 = 20,
+    /// getpeername(2) of a socket of IPv4.
+    Getpeername4 = 29,
+    /// getpeername(2) of a socket of IPv6.
+    Getpeername6 = 30,
 }
 
 /// The part of `union bpf_attr` that `BPF_LINK_CREATE` reads.

@@ -13,7 +13,7 @@
 //! - [`link`][]: switching a network interface on.
 //! - [`bpf`][]: linking a program to a control group, and pinning the link.
 //! - [`memory`][]: keeping few pages.
-//! - [`socket`][]: what the other end has not read yet.
+//! - [`socket`][]: what the other end has not read yet; which network namespace it is in.
 //!
 //! What must stay true: a function here takes and returns owned or borrowed
 //! descriptors, makes one system call, and is safe because it checks its

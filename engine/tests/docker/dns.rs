@@ -1,6 +1,9 @@
 //! Names on networks that users made, asked from inside.
 
-use crate::engine::{Engine, Said, wait_for};
+use crate::{
+    asker,
+    engine::{Engine, Said, wait_for},
+};
 use hickory_proto::{
     op::{Message, MessageType, OpCode, Query, ResponseCode},
     rr::{Name, RData, Record, RecordType},
@@ -9,11 +12,11 @@ use nix::sched::{CloneFlags, setns};
 use std::{
     collections::BTreeSet,
     fs::File,
-    io::{Read, Write},
-    net::{IpAddr, SocketAddr, TcpStream, UdpSocket},
+    io::{BufRead, BufReader, Write},
+    net::{IpAddr, SocketAddr, TcpListener, UdpSocket},
     path::Path,
+    process::Stdio,
     thread,
-    time::Duration,
 };
 
 const RESOLVER: &str = "127.0.0.11:53";
@@ -33,28 +36,6 @@ fn question(name: &str, kind: RecordType) -> Message {
     message.metadata.recursion_desired = true;
     message.add_query(Query::query(Name::from_ascii(format!("{name}.")).unwrap(), kind));
     message
-}
-
-fn by_udp(message: &Message) -> Message {
-    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-    socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-    socket.send_to(&message.to_vec().unwrap(), RESOLVER).unwrap();
-    let mut answer = [0; 4096];
-    let length = socket.recv(&mut answer).unwrap();
-    Message::from_vec(&answer[..length]).unwrap()
-}
-
-fn by_tcp(message: &Message) -> Message {
-    let mut stream = TcpStream::connect(RESOLVER).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-    let bytes = message.to_vec().unwrap();
-    let length = u16::try_from(bytes.len()).unwrap().to_be_bytes();
-    stream.write_all(&[&length, bytes.as_slice()].concat()).unwrap();
-    let mut length = [0; 2];
-    stream.read_exact(&mut length).unwrap();
-    let mut answer = vec![0; usize::from(u16::from_be_bytes(length))];
-    stream.read_exact(&mut answer).unwrap();
-    Message::from_vec(&answer).unwrap()
 }
 
 /// A container of one of the engine's tenants.
@@ -81,7 +62,14 @@ impl Container<'_> {
     }
 
     fn ask(&self, name: &str, kind: RecordType) -> Message {
-        in_network_of(&self.pid(), || by_udp(&question(name, kind)))
+        self.ask_by(("datagram", RESOLVER), &question(name, kind))
+    }
+
+    /// The answer of whoever was asked.
+    fn ask_by(&self, how: (&str, &str), message: &Message) -> Message {
+        let (answer, from) = asker::ask(&self.pid(), how, &message.to_vec().unwrap());
+        assert_eq!(from.to_string(), how.1);
+        Message::from_vec(&answer).unwrap()
     }
 
     /// Its addresses in order; the code if there are none.
@@ -129,8 +117,6 @@ fn containers_find_each_other_by_name_alias_id_and_address() {
     let [a, b, c, d] = address.parse::<std::net::Ipv4Addr>().unwrap().octets();
     let pointer = db.ask(&format!("{d}.{c}.{b}.{a}.in-addr.arpa"), RecordType::PTR);
     assert_eq!(pointer.answers[0].data.to_string(), "web.n1.");
-    let tcp = in_network_of(&db.pid(), || by_tcp(&question("web", RecordType::A)));
-    assert_eq!(tcp.answers[0].data.ip_addr().unwrap().to_string(), address);
     // What programs in it are told, and that they are answered.
     let conf = engine.ok(&["exec", "db", "cat", "/etc/resolv.conf"]);
     assert!(conf.contains("\nnameserver 127.0.0.11\n") && conf.contains(" ndots:0\n"), "{conf}");
@@ -139,6 +125,38 @@ fn containers_find_each_other_by_name_alias_id_and_address() {
     assert!(said.contains(&format!("Address: {address}")), "{said}");
     let beside = ["run", "--rm", "--network", "container:db", "busybox", "nslookup", "web"];
     assert!(engine.said(&beside).out.contains(&format!("Address: {address}")), "who shares it");
+}
+
+#[test]
+fn every_way_of_asking_leads_to_the_resolver_and_no_packet_is_translated_for_it() {
+    let engine = Engine::with(&["--address-pool", "10.236.0.0/16"]);
+    let here = engine.socket();
+    engine.ok(&["network", "create", "n1"]);
+    run(&engine, &here, "web", &["--network", "n1"]);
+    run(&engine, &here, "cli", &["--network", "n1"]);
+    let (web, cli) = (container(&engine, "web"), container(&engine, "cli"));
+    let address: IpAddr = web.address("n1").parse().unwrap();
+    // A server of names of the container's own.
+    let own = in_network_of(&cli.pid(), || {
+        authority("0.0.0.0".parse().unwrap(), "3.3.3.3");
+        TcpListener::bind("0.0.0.0:53").unwrap()
+    });
+    let asked = question("web", RecordType::A);
+    for place in [RESOLVER, "[::ffff:127.0.0.11]:53"] {
+        for way in ["datagram", "connected", "stream"] {
+            let answer = cli.ask_by((way, place), &asked);
+            assert_eq!(answer.answers[0].data.ip_addr(), Some(address), "{way} {place}");
+        }
+    }
+    let itself = cli.ask_by(("datagram", &format!("{}:53", cli.address("n1"))), &asked);
+    assert_eq!(itself.answers[0].data.ip_addr(), Some([3, 3, 3, 3].into()));
+    drop(own);
+    let in_force = in_network_of(&cli.pid(), || {
+        let rules = std::process::Command::new("nft").args(["list", "ruleset"]).output().unwrap();
+        let followed = std::fs::read_to_string("/proc/sys/net/netfilter/nf_conntrack_count");
+        (Said::from(rules).out, followed.unwrap())
+    });
+    assert_eq!(in_force, (String::new(), "0\n".to_owned()));
 }
 
 #[test]
@@ -262,7 +280,17 @@ fn names_are_answered_again_after_the_engine_was_killed() {
     run(&engine, &here, "web", &["--network", "n1", "--network-alias", "app"]);
     run(&engine, &here, "cli", &["--network", "n1"]);
     let address = container(&engine, "web").address("n1");
+    let cli = container(&engine, "cli");
+    let asked = question("web", RecordType::A).to_vec().unwrap();
+    let mut asker = asker::asker(&cli.pid(), ("connected", RESOLVER), &asked);
+    let mut asker = asker.stdin(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(asker.stdout.take().unwrap()).lines();
+    let mut answered = || lines.find_map(|line| asker::told(&line.unwrap())).unwrap();
+    let first = answered();
     engine.crash_and_restart();
+    asker.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
+    assert_eq!(answered(), first, "on the same socket");
+    assert!(asker.wait().unwrap().success());
     let cli = container(&engine, "cli");
     for name in ["web", "app", "web.n1"] {
         assert_eq!(cli.looks_up(name).unwrap(), [address.as_str()], "{name}");

@@ -5,7 +5,9 @@
 #![expect(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 #![expect(clippy::disallowed_methods, reason = "files of a test need not survive a crash")]
 #![expect(clippy::string_slice, reason = "ids are ASCII")]
+#![expect(clippy::print_stdout, reason = "an asker tells the test what it was answered")]
 
+mod asker;
 mod bad_input;
 mod build;
 mod cp;

@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File},
-    io,
+    io::{self, Read as _, Write as _},
     net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
     os::fd::AsRawFd as _,
     process::Command,
@@ -31,8 +31,8 @@ fn acts() {
 fn act(words: &[&str]) -> String {
     match words {
         [
-            "connect" | "connect-within" | "send" | "raw" | "icmp" | "header" | "packet" | "listen"
-            | "send-when-told",
+            "ask" | "ask-connected" | "ask-by-tcp" | "connect" | "connect-within" | "send" | "raw"
+            | "icmp" | "header" | "packet" | "listen" | "send-when-told",
             ..,
         ] => network(words),
         ["ppids" | "absent-files" | "sleeps" | "read-for-ever" | "threads", ..] => calls(words),
@@ -60,6 +60,7 @@ fn act(words: &[&str]) -> String {
 
 fn network(words: &[&str]) -> String {
     match words {
+        ["ask" | "ask-connected" | "ask-by-tcp", ..] => asked(words),
         ["connect", address] => told(TcpStream::connect(address).map(drop)),
         ["connect-within", address] => told(
             TcpStream::connect_timeout(&address.parse().unwrap(), Duration::from_millis(400))
@@ -125,6 +126,33 @@ fn icmp_socket(to: IpAddr) -> socket2::Socket {
         IpAddr::V6(_) => (Domain::IPV6, Protocol::ICMPV6),
     };
     Socket::new(domain, Type::RAW, Some(protocol)).unwrap()
+}
+
+/// Who answers what.
+fn asked(words: &[&str]) -> String {
+    let answer = match words {
+        ["ask-by-tcp", address] => TcpStream::connect(address).and_then(|mut stream| {
+            stream.write_all(b"?")?;
+            stream.read_exact(&mut [0; 1])?;
+            stream.peer_addr()
+        }),
+        [way, address] => {
+            let any = if address.starts_with('[') { "[::]:0" } else { "0.0.0.0:0" };
+            let socket = UdpSocket::bind(any).unwrap();
+            socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+            let sent = if *way == "ask" {
+                socket.send_to(b"?", address)
+            } else {
+                socket.connect(address).and_then(|()| socket.send(b"?"))
+            };
+            sent.and_then(|_| socket.recv_from(&mut [0; 1])).map(|(_, from)| {
+                assert!(*way == "ask" || socket.peer_addr().unwrap() == from);
+                from
+            })
+        }
+        _ => panic!("no such act: {words:?}"),
+    };
+    answer.map_or_else(|error| told(Err(error)), |from| from.to_string())
 }
 
 fn calls(words: &[&str]) -> String {

@@ -8,6 +8,7 @@ mod bench;
 mod frames;
 mod guard;
 mod house;
+mod names;
 mod tap;
 mod trace;
 mod wire;

@@ -6,7 +6,7 @@
 //!  │                      ▲ read
 //!  └──serve, end──▶ worker ── one task per container: server ── forward ─▶ outside
 //!                     │
-//!                    home   sockets in the container's namespace, port 53 redirected
+//!                   place   sockets in the container's namespace, the guard leads there
 //! ```
 //!
 //! One thread does all of it, and nothing else: a container that floods its
@@ -15,11 +15,12 @@
 //!
 //! What must stay true:
 //! - Whoever asks is answered out of the networks that he is on himself.
-//! - A container's sockets, questions under way and hold on its namespace end
-//!   with [`Dns::end`]; its redirection ends with the namespace.
+//! - A container's sockets, questions under way, hold on its namespace and the
+//!   way to its resolver end with [`Dns::end`].
 //! - Nothing is kept on disk: after a restart of the engine, all is told anew
 //!   ([`Dns::join`] and [`Dns::serve`], on the namespace of the process that
-//!   runs), and takes the place of what the last engine left.
+//!   runs), and takes the place of what the last engine left: its ports, too, if
+//!   nobody else has them by now.
 //! - Bytes from a container are parsed by `question` alone, and never panic.
 //!
 //! May be used by `network`, and through it by `container`.
@@ -34,11 +35,13 @@ use std::{
 };
 use tokio::sync::{mpsc::UnboundedSender, oneshot};
 use tokio_util::task::TaskTracker;
+use tritium_probes::Resolvers;
 
 mod answer;
 mod directory;
 mod forward;
 mod home;
+mod place;
 mod question;
 mod server;
 #[cfg(test)]
@@ -46,7 +49,7 @@ mod tests;
 mod worker;
 
 pub use directory::Membership;
-pub use home::ADDRESS_INSIDE;
+pub use place::ADDRESS_INSIDE;
 
 type SharedDirectory = Arc<RwLock<directory::Directory>>;
 
@@ -98,10 +101,10 @@ impl Dns {
     /// Starts the thread, in the network namespace of the caller's thread.
     ///
     /// # Errors
-    /// The kernel refuses a thread.
-    pub fn start(tracker: &TaskTracker) -> Result<Self, Error> {
+    /// The kernel refuses a thread, or to forget where an earlier engine's resolvers listened.
+    pub fn start(resolvers: Resolvers, tracker: &TaskTracker) -> Result<Self, Error> {
         let directory = SharedDirectory::default();
-        let worker = worker::spawn(directory.clone(), tracker.token())
+        let worker = worker::spawn(directory.clone(), resolvers, tracker.token())
             .map_err(|error| Error::kernel("start the resolvers' thread", error))?;
         Ok(Self { directory, worker })
     }
@@ -120,7 +123,7 @@ impl Dns {
     /// before (also before the engine was restarted).
     ///
     /// # Errors
-    /// The kernel refuses sockets or the redirection in that namespace.
+    /// The kernel refuses sockets in that namespace, or to lead there.
     pub async fn serve(&self, served: Served) -> Result<(), Error> {
         let (reply, answer) = oneshot::channel();
         let command = worker::Command::Serve { served, reply };

@@ -4,7 +4,7 @@ use super::{
     Settings, SharedDirectory,
     answer::{Verdict, consider},
     forward::Forwarder,
-    home::Sockets,
+    place::Sockets,
     question::{LONGEST_DATAGRAM, Question, Transport},
 };
 use crate::ids::{ContainerId, random};
