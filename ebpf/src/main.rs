@@ -9,6 +9,7 @@
 mod denial;
 mod device;
 mod exec;
+mod headers;
 mod kernel;
 mod maps;
 mod names;

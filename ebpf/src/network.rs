@@ -23,6 +23,7 @@ use tritium_common::{
 
 use crate::{
     denial::{self, Detail},
+    headers::Ipv4Header,
     kernel,
     maps::CONTAINER_LEVEL,
     names, socket, tenant, traffic,
@@ -186,14 +187,14 @@ pub(crate) struct Packet {
 impl Packet {
     #[inline(always)]
     fn of(ctx: &SkBuffContext, out: bool) -> Option<Self> {
-        let first: u8 = ctx.load(0).ok()?;
-        if first >> 4 == 6 {
+        // No packet of either version is shorter than a header of IPv4.
+        let header: Ipv4Header = ctx.load(0).ok()?;
+        if header.version() == 6 {
             let peer = ctx.load(if out { 24 } else { 8 }).ok()?;
             return Some(Self { version: 6, protocol: ctx.load(6).ok()?, transport: 40, peer });
         }
-        let peer = tenant::mapped(ctx.load(if out { 16 } else { 12 }).ok()?);
-        let transport = usize::from(first & 15) * 4;
-        Some(Self { version: 4, protocol: ctx.load(9).ok()?, transport, peer })
+        let peer = tenant::mapped(if out { header.destination } else { header.source });
+        Some(Self { version: 4, protocol: header.protocol, transport: header.length(), peer })
     }
 }
 

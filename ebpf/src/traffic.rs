@@ -181,13 +181,15 @@ fn traffic(pair: PairKey) -> Option<*mut Traffic> {
 #[inline(always)]
 fn round_trip(pair: PairKey, nanos: u64) {
     let key = RttKey { pair, slot: bucket::slot_of(nanos) as u32, reserved: 0 };
-    if RTTS.get_ptr_mut(key).is_none() {
+    let mut count = RTTS.get_ptr_mut(key);
+    if count.is_none() {
         // As in `traffic`.
         RTTS.insert(key, 0, NO_EXIST).ok();
+        count = RTTS.get_ptr_mut(key);
     }
     // SAFETY: both point to values of maps, whose members are aligned.
     unsafe {
-        if let Some(count) = RTTS.get_ptr_mut(key) {
+        if let Some(count) = count {
             kernel::add(count, 1);
         } else if let Some(overflow) = OVERFLOW.get_ptr_mut(0) {
             kernel::add(&raw mut (*overflow).rtts, 1);

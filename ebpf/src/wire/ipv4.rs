@@ -3,7 +3,7 @@
 use tritium_common::guard::rule;
 
 use super::{ETHERNET, Frame, Judgement, UDP};
-use crate::tenant;
+use crate::{headers::Ipv4Header, tenant};
 
 const ICMP: u8 = 1;
 /// ICMP types of RFC 792 and RFC 1256.
@@ -18,34 +18,31 @@ const NOTHING: u8 = 1;
 const LOOSE_ROUTE: u8 = 131;
 const STRICT_ROUTE: u8 = 137;
 /// A header without options.
-const SHORTEST: usize = 20;
+const SHORTEST: usize = size_of::<Ipv4Header>();
 /// No honest header has more options; each doubles the paths that Linux 6.1's verifier follows.
 const MOST_OPTIONS: usize = 8;
 
 #[inline(always)]
 pub(super) fn judge(frame: &mut Frame<'_>) -> Judgement {
-    let first: u8 = frame.load(ETHERNET)?;
-    let length = usize::from(first & 15) * 4;
-    if first >> 4 != 4 || length < SHORTEST {
+    let header: Ipv4Header = frame.load(ETHERNET)?;
+    let length = header.length();
+    if header.version() != 4 || length < SHORTEST {
         return Err(rule::FRAME);
     }
-    frame.protocol = frame.load(ETHERNET + 9)?;
-    let source = tenant::mapped(frame.load(ETHERNET + 12)?);
-    let destination = tenant::mapped(frame.load(ETHERNET + 16)?);
-    frame.judge_source(source)?;
+    frame.protocol = header.protocol;
+    frame.judge_source(tenant::mapped(header.source))?;
     if length > SHORTEST {
         judge_options(frame, length)?;
     }
-    judge_transport(frame, ETHERNET + length)?;
-    frame.judge_destination(destination)
+    judge_transport(frame, header.fragment, ETHERNET + length)?;
+    frame.judge_destination(tenant::mapped(header.destination))
 }
 
 #[inline(always)]
-fn judge_transport(frame: &Frame<'_>, at: usize) -> Judgement {
+fn judge_transport(frame: &Frame<'_>, fragment: [u8; 2], at: usize) -> Judgement {
     // A later fragment has no ports; the first is as long as them at least (units of 8 bytes),
     // and Linux takes no overlapping ones.
-    let fragment = u16::from_be_bytes(frame.load(ETHERNET + 6)?) & 0x1fff;
-    if fragment != 0 {
+    if u16::from_be_bytes(fragment) & 0x1fff != 0 {
         return Ok(());
     }
     match frame.protocol {

@@ -19,6 +19,7 @@ use tritium_common::{
 
 use crate::{
     denial::{self, Detail},
+    headers::Ethernet,
     maps::{BINDINGS, DIRECT, PEERS},
     tenant, traffic,
 };
@@ -35,7 +36,7 @@ const DROP: i32 = 2;
 const FOR_ME: u32 = 0;
 
 /// Length of an Ethernet header.
-const ETHERNET: usize = 14;
+const ETHERNET: usize = size_of::<Ethernet>();
 const IPV4: u16 = 0x0800;
 const ARP: u16 = 0x0806;
 const IPV6: u16 = 0x86dd;
@@ -51,6 +52,8 @@ struct Frame<'a> {
     binding: &'a Binding,
     /// The address that it is refused for.
     address: [u8; 16],
+    /// Whom it goes to.
+    to: [u8; 6],
     kind: u16,
     protocol: u8,
 }
@@ -61,7 +64,8 @@ pub(crate) fn guard_wire(ctx: TcContext) -> i32 {
     let interface = unsafe { (*ctx.skb.skb).ifindex };
     // SAFETY: as in `tenant::entry`.
     let Some(binding) = (unsafe { BINDINGS.get(interface) }) else { return DROP };
-    let mut frame = Frame { ctx: &ctx, binding, address: [0; 16], kind: 0, protocol: 0 };
+    let mut frame =
+        Frame { ctx: &ctx, binding, address: [0; 16], to: [0; 6], kind: 0, protocol: 0 };
     let Err(rule) = frame.judge() else { return frame.shorten() };
     let numbers = [u32::from(frame.kind), u32::from(frame.protocol), 0, 0];
     let peer = if rule == rule::PACKET { OTHER_TENANT } else { UNKNOWN };
@@ -78,7 +82,7 @@ impl Frame<'_> {
         if DIRECT.load() == 0 || network == 0 || (self.kind != IPV4 && self.kind != IPV6) {
             return PASS;
         }
-        let Ok(mac) = self.ctx.load(0) else { return PASS };
+        let mac = self.to;
         // SAFETY: as in `tenant::entry`.
         let Some(peer) = (unsafe { PEERS.get(PeerKey { network, mac, reserved: 0 }) }) else {
             return PASS;
@@ -94,8 +98,9 @@ impl Frame<'_> {
 
     #[inline(always)]
     fn judge(&mut self) -> Judgement {
-        let source: [u8; 6] = self.load(6)?;
-        self.kind = u16::from_be_bytes(self.load(12)?);
+        let Ethernet { destination, source, kind } = self.load(0)?;
+        self.to = destination;
+        self.kind = u16::from_be_bytes(kind);
         // The kernel has taken the outer tag off already; an inner one is an EtherType of its own.
         // SAFETY: the kernel passes a whole __sk_buff.
         if unsafe { (*self.ctx.skb.skb).vlan_present } != 0 {
