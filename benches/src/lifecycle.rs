@@ -2,7 +2,9 @@
 //! engine that comes back.
 
 use crate::{
-    Arguments, floor, names,
+    Arguments,
+    bar::Bar,
+    floor, names,
     rounds::{each, rows, timed},
     subject::Subject,
     table::{Line, Row, Table, Unit},
@@ -18,7 +20,7 @@ pub(crate) fn measure(
     table: &mut Table,
 ) -> Result<()> {
     let floor = floor::Floor::new(&arguments.dir, &arguments.sample)?;
-    for network in ["none", "bridge"] {
+    for (network, most) in [("none", 10.0), ("bridge", 15.0)] {
         let mut rows = rows(subjects);
         let mut floors = Row::default();
         let host = json!({ "HostConfig": { "NetworkMode": network } });
@@ -32,7 +34,8 @@ pub(crate) fn measure(
             Ok(())
         })?;
         let what = format!("create+start+wait+remove, {network}");
-        table.add(Line::new(&what, Unit::Milliseconds, rows).floor(floors));
+        let line = Line::new(&what, Unit::Milliseconds, rows).floor(floors);
+        table.add(line.bar(Bar::AtMost(most)).bar(Bar::Floor(3.0)));
     }
     idle(arguments, subjects, table)?;
     let what = format!("{} names looked up", names::MANY);
@@ -50,13 +53,14 @@ fn idle(arguments: &Arguments, subjects: &mut [Subject], table: &mut Table) -> R
         execs[index].push(timed(|| subject.exec(&ids[index]))?);
         Ok(())
     })?;
-    table.add(Line::new("exec round trip", Unit::Milliseconds, execs));
+    table.add(Line::new("exec round trip", Unit::Milliseconds, execs).bar(Bar::AtMost(5.0)));
     let mut memory = rows(subjects);
     for ((subject, id), row) in subjects.iter_mut().zip(&ids).zip(&mut memory) {
         row.push_figure(subject.supervisor_memory(id)?);
         subject.remove(id)?;
     }
-    table.add(Line::new("supervisor of an idle container, PSS", Unit::Kibibytes, memory));
+    let what = "supervisor of an idle container, PSS";
+    table.add(Line::new(what, Unit::Kibibytes, memory).bar(Bar::AtMost(512.0)));
     Ok(())
 }
 
@@ -112,7 +116,7 @@ fn restarts(
         subject.remove(id)?;
     }
     let what = format!("engine start with {} containers", crowd.len());
-    table.add(Line::new(&what, Unit::Milliseconds, vec![restarts]));
+    table.add(Line::new(&what, Unit::Milliseconds, vec![restarts]).bar(Bar::AtMost(1000.0)));
     let what = format!("supervisor, one of {} running, PSS", crowd.len());
     table.add(Line::new(&what, Unit::Kibibytes, vec![each]));
     Ok(())

@@ -48,7 +48,7 @@ async fn build(
     let quiet = params.flag("q");
     let context = match params.text("remote") {
         "" | "client-session" => scope.build_context(extract::reader(body)).await?,
-        _ => return Err(error::unbuilt("building from a remote context")),
+        remote => scope.remote_context(remote, &asked.dockerfile).await?,
     };
     let (report, events) = mpsc::channel(AHEAD);
     let work = Box::pin(async move { scope.build_image(context, asked, report).await });

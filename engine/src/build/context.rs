@@ -5,7 +5,13 @@
 //! a build that finds its steps in the cache. What is large, or does not fit,
 //! goes to the disk.
 
-use super::{Builder, files, ignore::Ignore};
+use super::{
+    Builder,
+    fetch::{self, Fetched},
+    files,
+    ignore::Ignore,
+    transfer,
+};
 use crate::{
     error::Error,
     storage::{Staged, archive, in_memory},
@@ -16,6 +22,7 @@ use rustix::{
 };
 use std::{io::Read, path::Path, sync::Arc};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
 
 /// Of a Dockerfile, in bytes.
 const LONGEST: u64 = 4 << 20;
@@ -69,6 +76,50 @@ impl Builder {
         Ok(Context { root: Arc::new(root), place: Arc::new(Place::Disk(staged)) })
     }
 
+    /// A context from a web server: an archive, or a lone Dockerfile, which is
+    /// called `dockerfile` then. `private`: from addresses that are not public, too.
+    ///
+    /// # Errors
+    /// It is not there, not allowed, or neither of the two.
+    pub async fn remote_context(
+        &self,
+        url: &str,
+        dockerfile: &str,
+        private: bool,
+    ) -> Result<Context, Error> {
+        if is_git(url) {
+            return Err(Error::Unsupported(
+                "building from a git repository is not built yet".to_owned(),
+            ));
+        }
+        if !fetch::is_url(url) {
+            let why = format!("remoteURL ({url}) could not be recognized as URL");
+            return Err(Error::Invalid(why));
+        }
+        // Whoever stops waiting drops this, and what has come so far.
+        let fetched = fetch::fetch(&self.store, url, private, &CancellationToken::new()).await?;
+        let (builder, dockerfile) = (self.clone(), dockerfile.to_owned());
+        let read = self.tracker.spawn_blocking(move || builder.of_fetched(&fetched, &dockerfile));
+        read.await.map_err(|error| Error::internal("cannot read the build context", error))?
+    }
+
+    fn of_fetched(&self, fetched: &Fetched, dockerfile: &str) -> Result<Context, Error> {
+        if transfer::is_archive(fetched.open()?) {
+            return self.context(fetched.open()?);
+        }
+        let bad = |error: std::io::Error| {
+            Error::Invalid(format!("unable to detect type of the remote context: {error}"))
+        };
+        let mut text = String::new();
+        fetched.open()?.take(LONGEST + 1).read_to_string(&mut text).map_err(bad)?;
+        let mut archive = tar::Builder::new(Vec::new());
+        let mut header = tar::Header::new_gnu();
+        header.set_size(text.len() as u64);
+        header.set_mode(0o600);
+        archive.append_data(&mut header, dockerfile, text.as_bytes()).map_err(bad)?;
+        self.context(archive.into_inner().map_err(bad)?.as_slice())
+    }
+
     /// None if there is no room, or whatever else is in the way: the disk has
     /// the last word, also about a damaged archive.
     fn kept_in_memory(&self, archive: &[u8]) -> Option<Context> {
@@ -79,6 +130,13 @@ impl Builder {
         unpack(archive, &root).ok()?;
         Some(Context { root: Arc::new(root), place: Arc::new(Place::Memory(permit)) })
     }
+}
+
+/// As Docker tells them from other URLs.
+fn is_git(url: &str) -> bool {
+    let url = url.split('#').next().unwrap_or_default();
+    ["git://", "git@", "github.com/"].iter().any(|start| url.starts_with(start))
+        || fetch::is_url(url) && url.ends_with(".git")
 }
 
 fn unpack(archive: impl Read + Send, root: &OwnedFd) -> Result<(), Error> {

@@ -1,4 +1,4 @@
-//! `ADD URL`: one file from a web server.
+//! `ADD URL`, or a build's whole context: one file from a web server.
 //!
 //! The engine fetches it, from the host's network. For a tenant that must be
 //! no way around the guard to what listens on the host or beside it: only
@@ -18,6 +18,7 @@ use reqwest::{
 };
 use sha2::{Digest as _, Sha256};
 use std::{
+    fs::File,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::Arc,
 };
@@ -105,6 +106,10 @@ impl Fetched {
         format!("file:{}", self.digest.hex())
     }
 
+    pub(super) fn open(&self) -> Result<File, Error> {
+        Ok(self.blob.open()?)
+    }
+
     /// `ADD --checksum`.
     pub(super) fn check(&self, expected: &str) -> Result<(), Error> {
         let received = self.digest.to_string();
@@ -120,7 +125,7 @@ impl Fetched {
                 "ADD failed: cannot determine filename for the url".to_owned(),
             ));
         }
-        let mut file = self.blob.open()?;
+        let mut file = self.open()?;
         let time = Some(self.modified.unwrap_or(0));
         files::put_stream(&mut file, (&self.name, 0o600, time), put)
     }

@@ -276,7 +276,7 @@ fn put(plan: &Plan, item: &Item, put: &Put<'_>) -> Result<(), Error> {
         Item::Fetched(fetched) => fetched.put(put),
         Item::File(found, _) => {
             let from = plan.open.root();
-            if plan.name == "ADD" && !found.is_directory && is_archive(from, &found.path)? {
+            if plan.name == "ADD" && !found.is_directory && is_archive(file(from, &found.path)?) {
                 return extract(from, &found.path, put);
             }
             files::copy(from, &found.path, &plan.exclude, put)
@@ -301,12 +301,12 @@ fn file(root: &OwnedFd, path: &Path) -> Result<File, Error> {
 }
 
 /// Whether it is a tar archive, compressed or not, by what is in it.
-fn is_archive(root: &OwnedFd, path: &Path) -> Result<bool, Error> {
-    let Ok(plain) = archive::decompress(file(root, path)?) else { return Ok(false) };
+pub(super) fn is_archive(file: File) -> bool {
+    let Ok(plain) = archive::decompress(file) else { return false };
     let mut archive = tar::Archive::new(plain);
-    let Ok(mut entries) = archive.entries() else { return Ok(false) };
+    let Ok(mut entries) = archive.entries() else { return false };
     // Its checksum is right, or this is something else.
-    Ok(matches!(entries.next(), Some(Ok(_))))
+    matches!(entries.next(), Some(Ok(_)))
 }
 
 /// The archive says who owns what.

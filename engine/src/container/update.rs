@@ -13,6 +13,8 @@ pub struct Update {
     pub blkio_weight: u16,
     pub cpu_period: i64,
     pub cpu_quota: i64,
+    pub cpu_realtime_period: i64,
+    pub cpu_realtime_runtime: i64,
     pub cpuset_cpus: String,
     pub cpuset_mems: String,
     pub memory_reservation: i64,
@@ -34,6 +36,8 @@ impl Update {
         set(&mut host.blkio_weight, self.blkio_weight);
         set(&mut host.cpu_period, self.cpu_period);
         set(&mut host.cpu_quota, self.cpu_quota);
+        set(&mut host.cpu_realtime_period, self.cpu_realtime_period);
+        set(&mut host.cpu_realtime_runtime, self.cpu_realtime_runtime);
         set(&mut host.cpuset_cpus, self.cpuset_cpus);
         set(&mut host.cpuset_mems, self.cpuset_mems);
         set(&mut host.memory_reservation, self.memory_reservation);

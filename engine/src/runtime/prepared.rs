@@ -196,10 +196,21 @@ pub(super) fn remove_file(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Removes all of a run directory that may not be there.
+/// How often a supervisor changes its run directory when its container ends:
+/// it writes a file and gives it its name.
+const CHANGES: usize = 2;
+
+/// Removes all of a run directory that may not be there. Its supervisor may be
+/// writing at this moment how the container ended.
 pub(super) fn remove_run_directory(path: &Path) -> io::Result<()> {
-    match fs::remove_dir_all(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        outcome => outcome,
+    let mut changes = 0;
+    loop {
+        match fs::remove_dir_all(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty && changes < CHANGES => {
+                changes += 1;
+            }
+            outcome => return outcome,
+        }
     }
 }

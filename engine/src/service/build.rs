@@ -47,6 +47,14 @@ impl Scope {
         read.await.map_err(|error| Error::internal("cannot read the build context", error))?
     }
 
+    /// A context from a web server; see [`build::Builder::remote_context`].
+    ///
+    /// # Errors
+    /// It is not there, not allowed, or no context.
+    pub async fn remote_context(&self, url: &str, dockerfile: &str) -> Result<Context, Error> {
+        self.engine.builder.remote_context(url, dockerfile, self.tenant.is_operator()).await
+    }
+
     /// Builds an image. Whoever drops the answer, or the reader of `report`,
     /// ends the build; it is undone then.
     ///

@@ -502,6 +502,21 @@ fn a_web_servers_file_is_added_with_its_name_and_time() {
         &[("Dockerfile", "FROM busybox\nADD http://127.0.0.1:8080/file.txt /w/\n")],
     );
     let said = build(&engine, &dir, &["-t", "built"]);
+    // The whole context from there, without the CLI, which would fetch it itself.
+    let remote = |name: &str| {
+        let path = format!("/build?q=1&remote=http://127.0.0.1:8080/{name}&dockerfile=x");
+        engine.api("POST", &path, "").1
+    };
+    fs::write(web.join("lone"), "FROM busybox\nLABEL lone=1\n").unwrap();
+    assert!(remote("lone").contains("{\"stream\":\"sha256:"), "{}", remote("lone"));
+    fs::write(web.join("x"), "FROM busybox\nCOPY file.txt /\n").unwrap();
+    let mut tar = std::process::Command::new("tar");
+    tar.arg("-C").arg(&web).arg("-czf").arg(web.join("all.tgz")).args(["x", "file.txt"]);
+    assert!(tar.status().unwrap().success());
+    assert!(remote("all.tgz").contains("{\"stream\":\"sha256:"), "{}", remote("all.tgz"));
+    assert!(remote("nothing").contains("failed to GET http://127.0.0.1:8080/nothing"));
+    fs::write(web.join("noise"), [0xff; 600]).unwrap();
+    assert!(remote("noise").contains("unable to detect type"), "{}", remote("noise"));
     server.kill().unwrap();
     server.wait().unwrap();
     assert_eq!(said.code, 0, "{said:?}");

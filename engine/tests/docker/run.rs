@@ -1,6 +1,7 @@
 //! `docker run` and its options.
 
 use crate::engine::Engine;
+use std::{fs, path::Path};
 
 #[test]
 fn a_container_says_hello_and_its_exit_code_is_the_clis() {
@@ -73,7 +74,7 @@ fn a_container_cannot_write_what_is_read_only() {
     ]);
     assert_eq!(said, "yes");
     let host = engine.dir.join("host");
-    std::fs::create_dir(&host).unwrap();
+    fs::create_dir(&host).unwrap();
     let read_only = format!("{}:/data:ro", host.display());
     let error = engine.fails(1, &["run", "--rm", "-v", &read_only, "busybox", "touch", "/data/x"]);
     assert!(error.contains("Read-only file system"), "{error}");
@@ -106,6 +107,23 @@ fn limits_are_in_force_inside() {
         "ulimit -Sn; ulimit -Hn",
     ]);
     assert_eq!(said, "123\n456");
+}
+
+#[test]
+fn real_time_is_had_of_what_the_operator_has_given_the_engine() {
+    let engine = Engine::start();
+    let all = Path::new("/sys/fs/cgroup/cpu");
+    let run = ["run", "--rm", "--cpu-rt-runtime", "2000", "busybox"];
+    let run = [&run[..], &["cat", "/sys/fs/cgroup/cpu/cpu.rt_runtime_us"]].concat();
+    if !all.join("cpu.rt_runtime_us").exists() {
+        let said = engine.fails(125, &run);
+        assert!(said.contains("does not support CPU real-time"), "{said}");
+        return;
+    }
+    let said = engine.fails(125, &run);
+    assert!(said.contains("cpu.rt_runtime_us: Invalid argument"), "{said}");
+    fs::write(all.join(&engine.name).join("cpu.rt_runtime_us"), "4000").unwrap();
+    assert_eq!(engine.ok(&run), "2000");
 }
 
 #[test]
@@ -152,7 +170,7 @@ fn capabilities_and_no_new_privileges_are_what_docker_gives() {
 fn a_seccomp_profile_of_ones_own_is_obeyed() {
     let engine = Engine::start();
     let profile = engine.dir.join("profile.json");
-    std::fs::write(
+    fs::write(
         &profile,
         r#"{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["mkdir","mkdirat"],"action":"SCMP_ACT_ERRNO","errnoRet":13}]}"#,
     )

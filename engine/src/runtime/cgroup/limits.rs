@@ -5,7 +5,7 @@ use crate::{
     runtime::failure::go_words,
     spec::{HostConfig, ThrottleDevice, WeightDevice},
 };
-use std::{collections::BTreeSet, fs, io, os::unix::fs::MetadataExt as _};
+use std::{collections::BTreeSet, fs, io, os::unix::fs::MetadataExt as _, path::Path};
 
 /// A limit that the kernel does not take.
 #[derive(Debug, thiserror::Error)]
@@ -65,8 +65,18 @@ pub(in super::super) fn check(host: &HostConfig) -> Result<(), Error> {
             host.cpu_shares
         )));
     }
-    if host.cpu_realtime_period != 0 || host.cpu_realtime_runtime != 0 {
-        return Err(Error::Unsupported("real-time processor limits are not built yet".into()));
+    let real_time = host.cpu_realtime_period != 0 || host.cpu_realtime_runtime != 0;
+    // Only version 1 has them, where the kernel does (CONFIG_RT_GROUP_SCHED).
+    if real_time && !Path::new("/sys/fs/cgroup/cpu/cpu.rt_runtime_us").exists() {
+        return Err(Error::Invalid("kernel does not support CPU real-time scheduler".into()));
+    }
+    if host.cpu_realtime_period != 0
+        && host.cpu_realtime_runtime != 0
+        && host.cpu_realtime_runtime > host.cpu_realtime_period
+    {
+        return Err(Error::Invalid(
+            "cpu real-time runtime cannot be higher than cpu real-time period".into(),
+        ));
     }
     check_set(&host.cpuset_cpus, "cpus", "CPUs", "/sys/devices/system/cpu/online")?;
     check_set(&host.cpuset_mems, "mems", "memory nodes", "/sys/devices/system/node/online")?;

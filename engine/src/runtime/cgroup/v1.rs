@@ -78,6 +78,16 @@ fn cpu(host: &HostConfig) -> Vec<Setting> {
     if quota != 0 {
         settings.push(Setting::new("cpu", "cpu.cfs_quota_us", quota));
     }
+    // What the engine's own group has been given of it is the most there is: nothing,
+    // until the operator writes it there.
+    for (file, micros) in [
+        ("cpu.rt_period_us", host.cpu_realtime_period),
+        ("cpu.rt_runtime_us", host.cpu_realtime_runtime),
+    ] {
+        if micros != 0 {
+            settings.push(Setting::new("cpu", file, micros));
+        }
+    }
     if host.cpu_shares != 0 {
         settings.push(Setting::new("cpu", "cpu.shares", host.cpu_shares));
     }
@@ -115,6 +125,19 @@ mod tests {
         );
         let unlimited = HostConfig { memory_swap: -1, ..host };
         assert_eq!(written(&unlimited)[1].1, "-1");
+    }
+
+    #[test]
+    fn the_period_is_written_before_what_is_had_of_it() {
+        let host = HostConfig {
+            cpu_realtime_period: 500_000,
+            cpu_realtime_runtime: 1000,
+            ..HostConfig::default()
+        };
+        assert_eq!(
+            written(&host),
+            [("cpu.rt_period_us", "500000".into()), ("cpu.rt_runtime_us", "1000".into())]
+        );
     }
 
     #[test]
