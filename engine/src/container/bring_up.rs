@@ -85,6 +85,7 @@ impl Driver {
         // runs is known from the supervisor itself.
         // Taken before the launch, or one that ends at once had ended before it began.
         let at = Self::now();
+        self.record.begun = Some(at);
         let (saved, running) = tokio::join!(self.save(), prepared.launch(job));
         let running = running?;
         self.step(Event::Started { pid: running.pid(), at });

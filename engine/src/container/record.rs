@@ -43,6 +43,10 @@ pub struct Record {
     #[serde(default)]
     pub build: bool,
     pub state: State,
+    /// When it was last started, nanoseconds since 1970. The state that is on
+    /// record does not say: what runs is known from its supervisor.
+    #[serde(default)]
+    pub begun: Option<i64>,
     /// Since it was started first, if it is asked how it is.
     #[serde(default)]
     pub health: Option<Health>,

@@ -70,6 +70,7 @@ pub(super) fn plan(
         published: Vec::new(),
         restart_count: 0,
         stopped_by_user: false,
+        begun: None,
         build: false,
         state: State::Created { code: 0, error: String::new() },
         health: None,

@@ -101,7 +101,7 @@ async fn look(mut record: Record, runtime: &crate::runtime::Runtime) -> Found {
         State::Created { .. }
         | State::Restarting { .. }
         | State::Exited { .. }
-        | State::Removing => events::now(),
+        | State::Removing => record.begun.unwrap_or_else(events::now),
     };
     let exited =
         |code, oom_killed, at| State::Exited { code, oom_killed, error: String::new(), since, at };

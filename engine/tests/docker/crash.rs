@@ -20,11 +20,12 @@ fn containers_outlive_the_engine_and_are_found_again() {
     ]);
     engine.ok(&["create", "--name", "made", "--network", "none", "busybox", "echo", "later"]);
     engine.said(&["run", "--name", "done", "--network", "none", "busybox", "sh", "-c", "exit 4"]);
-    let pid = engine.ok(&["inspect", "-f", "{{.State.Pid}}", "up"]);
+    let begun = ["inspect", "-f", "{{.State.Pid}} {{.State.StartedAt}}", "up"];
+    let before = engine.ok(&begun);
     engine.crash_and_restart();
     let states = engine.ok(&["ps", "-a", "--format", "{{.Names}} {{.State}}"]);
     assert_eq!(states, "done exited\nmade created\nup running");
-    assert_eq!(engine.ok(&["inspect", "-f", "{{.State.Pid}}", "up"]), pid);
+    assert_eq!(engine.ok(&begun), before);
     assert_eq!(engine.ok(&["inspect", "-f", "{{.State.ExitCode}}", "done"]), "4");
     assert_eq!(engine.ok(&["exec", "up", "echo", "hi"]), "hi");
     // Nothing of its output is missing.
