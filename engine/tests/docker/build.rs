@@ -440,6 +440,14 @@ fn a_tenants_build_has_the_tenants_images_and_limits() {
     fs::write(dir.join("Dockerfile"), "FROM busybox\nADD http://127.0.0.1:1/x /\n").unwrap();
     let said = of(&[]);
     assert!(said.err.contains("a tenant's build may not fetch from 127.0.0.1"), "{said:?}");
+    // Nor may its whole context come from there.
+    let mut stream = UnixStream::connect(&socket).unwrap();
+    let head = "POST /build?remote=http://127.0.0.1:1/x HTTP/1.1\r\nHost: d\r\nConnection: \
+                close\r\nContent-Length: 0\r\n\r\n";
+    stream.write_all(head.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.contains("a tenant's build may not fetch from 127.0.0.1"), "{answer}");
     engine.fails(1, &["inspect", "mine"]);
 }
 
