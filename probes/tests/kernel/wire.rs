@@ -35,7 +35,7 @@ fn interface(of: End) -> Interface {
 
 /// In a network namespace that a script has furnished; on one CPU, so that frames arrive in the
 /// order they are sent in.
-fn in_a_namespace(script: &str, test: impl FnOnce() + Send) {
+pub(crate) fn in_a_namespace(script: &str, test: impl FnOnce() + Send) {
     let enter = || {
         unshare(CloneFlags::CLONE_NEWNET).unwrap();
         let mut first = CpuSet::new();
