@@ -121,5 +121,7 @@ impl Drop for Tritiumd {
             drop(self.child.wait());
         }
         remove_cgroups();
+        // The guard's programs, which stay in force without an engine. Not there where it was off.
+        drop(fs::remove_dir_all(Path::new("/sys/fs/bpf").join(name())));
     }
 }

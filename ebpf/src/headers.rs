@@ -8,6 +8,13 @@ pub(crate) struct Ethernet {
     pub(crate) kind: [u8; 2],
 }
 
+impl Ethernet {
+    /// EtherTypes.
+    pub(crate) const IPV4: u16 = 0x0800;
+    pub(crate) const ARP: u16 = 0x0806;
+    pub(crate) const IPV6: u16 = 0x86dd;
+}
+
 /// Of IPv4, without options (RFC 791). Addresses are in network order.
 #[repr(C)]
 pub(crate) struct Ipv4Header {

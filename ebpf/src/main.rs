@@ -6,6 +6,7 @@
 //! are wrapped once, in `kernel.rs`; logic that can be tested on the host is in `common`.
 #![cfg_attr(target_arch = "bpf", no_std, no_main, feature(asm_experimental_arch))]
 
+mod connection;
 mod denial;
 mod device;
 mod exec;
@@ -14,6 +15,7 @@ mod kernel;
 mod maps;
 mod names;
 mod network;
+mod pacing;
 mod ptrace;
 mod socket;
 mod sysctl;

@@ -5,7 +5,8 @@
 
 use aya_ebpf::{
     Global,
-    macros::map,
+    btf_maps::SkStorage,
+    macros::{btf_map, map},
     maps::{Array, HashMap, RingBuf, Stack},
 };
 use tritium_common::{
@@ -17,6 +18,8 @@ use tritium_common::{
     trace::{ErrorKey, MAX_WATCHED, Row, RowKey, State, Task, Watched},
     traffic::{MAX_PAIRS, MAX_RTT_BUCKETS, Overflow, PairKey, RttKey, Traffic},
 };
+
+use crate::connection::{Crossing, Partner};
 
 /// `BPF_F_NO_PREALLOC` of linux/bpf.h.
 const NO_PREALLOC: u32 = 1;
@@ -48,6 +51,15 @@ pub(crate) static BINDINGS: HashMap<u32, Binding> =
 #[map]
 pub(crate) static PEERS: HashMap<PeerKey, u32> =
     HashMap::with_max_entries(2 * MAX_CONTAINERS, NO_PREALLOC);
+/// How often user space has changed one of those above: what was found in them before is old.
+#[map]
+pub(crate) static CHANGES: Array<u64> = Array::with_max_entries(1, 0);
+/// What was found in them, by socket.
+#[btf_map]
+pub(crate) static PARTNERS: SkStorage<Partner> = SkStorage::new();
+/// The same, of frames on their way.
+#[btf_map]
+pub(crate) static CROSSINGS: SkStorage<Crossing> = SkStorage::new();
 /// Where resolvers listen on 127.0.0.11, by the cookie of their network namespace.
 #[map]
 pub(crate) static RESOLVERS: HashMap<u64, Ports> =

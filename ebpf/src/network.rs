@@ -16,12 +16,13 @@ use aya_ebpf::{
     programs::{SkBuffContext, SockAddrContext},
 };
 use tritium_common::{
-    guard::{RAW_SOCKETS, rule},
+    guard::{self, RAW_SOCKETS, rule},
     ids::{CgroupId, TenantId},
     traffic::OTHER_TENANT,
 };
 
 use crate::{
+    connection::{self, Partner, Socket, TCP},
     denial::{self, Detail},
     headers::Ipv4Header,
     kernel,
@@ -31,7 +32,6 @@ use crate::{
 
 /// The loopback's index in every network namespace.
 const LOOPBACK: u32 = 1;
-const TCP: u8 = 6;
 const UDP: u8 = 17;
 /// `BPF_F_CURRENT_NETNS` of linux/bpf.h.
 const CURRENT_NAMESPACE: u64 = u64::MAX;
@@ -142,32 +142,46 @@ pub(crate) fn guard_ingress(ctx: SkBuffContext) -> i32 {
 /// Judges a packet of the container whose socket it leaves or reaches.
 #[inline(always)]
 fn may_pass(ctx: &SkBuffContext, out: bool) -> bool {
+    let changes = connection::changes();
+    let Some(packet) = Packet::of(ctx, out) else { return false };
+    // SAFETY: the kernel passes a whole __sk_buff.
+    let inside = unsafe { (*ctx.skb.skb).ifindex } == LOOPBACK;
+    let socket = if inside || packet.protocol != TCP { None } else { Socket::of(ctx.skb.skb) };
+    if let Some(socket) = socket
+        && let Some(partner) = socket.partner_at(changes, &packet.peer)
+    {
+        // SAFETY: a note, which the kernel frees no sooner than this ends.
+        let (container, peer) = unsafe { ((*partner).container, (*partner).peer) };
+        traffic::packet(ctx, container, peer, out);
+        return true;
+    }
     // SAFETY: the helper takes any level and answers 0 where there is none.
-    let cgroup = CgroupId(unsafe {
+    let container = CgroupId(unsafe {
         generated::bpf_skb_ancestor_cgroup_id(ctx.skb.skb, CONTAINER_LEVEL.load() as i32)
     });
-    let Some(packet) = Packet::of(ctx, out) else { return false };
-    if let Some(entry) = tenant::entry(cgroup) {
-        // SAFETY: the kernel passes a whole __sk_buff.
-        let inside = unsafe { (*ctx.skb.skb).ifindex } == LOOPBACK;
+    if let Some(entry) = tenant::entry(container) {
         let peer = tenant::peer(&packet.peer, entry.tenant);
         if out && entry.flags & RAW_SOCKETS == 0 && socket::is_forged(ctx, &packet) {
-            traffic::dropped(cgroup, peer);
-            socket::forged(cgroup, &packet);
+            traffic::dropped(container, peer);
+            socket::forged(container, &packet);
             return false;
         }
         if peer != OTHER_TENANT
             && !(out && inside && reaches_foreign_socket(ctx, &packet, entry.tenant))
         {
             if !inside {
-                traffic::packet(ctx, cgroup, peer, out);
+                traffic::packet(ctx, container, peer, out);
+            }
+            if let Some(socket) = socket {
+                let address = guard::words(&packet.peer);
+                socket.set_partner(Partner { changes, container, peer, address, round_trips: 0 });
             }
             return true;
         }
-        traffic::dropped(cgroup, OTHER_TENANT);
+        traffic::dropped(container, OTHER_TENANT);
     }
     denial::count(
-        cgroup,
+        container,
         rule::PACKET,
         &Detail { pid: 0, address: packet.peer, numbers: [u32::from(out), 0, 0, 0] },
     );

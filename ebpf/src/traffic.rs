@@ -13,14 +13,16 @@ use aya_ebpf::{
 };
 use tritium_common::{
     bucket,
+    guard::UNPACED,
     ids::CgroupId,
-    traffic::{PairKey, RttKey, Traffic},
+    traffic::{PairKey, RttKey, Traffic, is_container},
 };
 
 use crate::{
+    connection::{self, Partner, Socket},
     kernel,
     maps::{OVERFLOW, RTTS, SOCK__SK_CGRP_DATA, TRAFFIC},
-    tenant,
+    pacing, tenant,
 };
 
 /// Operations and flags of linux/bpf.h: `BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB` and so on.
@@ -75,10 +77,23 @@ pub(crate) fn count_tcp(ctx: SockOpsContext) -> u32 {
 
 #[inline(always)]
 fn count(ctx: &SockOpsContext, operation: u32) -> Option<()> {
-    let remote = remote(ctx.ops)?;
-    let container = owner(ctx.ops)?;
-    let peer = tenant::peer(&remote, tenant::entry(container)?.tenant);
-    let pair = PairKey { container, peer };
+    let pair = match partner(ctx.ops) {
+        Some(partner) if operation == ROUND_TRIP && !is_told(partner) => return Some(()),
+        // SAFETY: a note, which the kernel frees no sooner than this ends.
+        Some(partner) => unsafe {
+            PairKey { container: (*partner).container, peer: (*partner).peer }
+        },
+        None => {
+            let remote = remote(ctx.ops)?;
+            let container = owner(ctx.ops)?;
+            let entry = tenant::entry(container)?;
+            let peer = tenant::peer(&remote, entry.tenant);
+            if is_new(operation) && entry.flags & UNPACED != 0 && is_container(peer) {
+                pacing::leave_off(ctx.ops);
+            }
+            PairKey { container, peer }
+        }
+    };
     let traffic = traffic(pair)?;
     // SAFETY: as in `packet`.
     unsafe {
@@ -96,11 +111,36 @@ fn count(ctx: &SockOpsContext, operation: u32) -> Option<()> {
             }
         }
     }
-    if operation == OPENED || operation == ACCEPTED {
+    if is_new(operation) {
         // Refused only for flags that this kernel does not know.
         ctx.set_cb_flags(ctx.cb_flags() as i32 | TELL_RETRANSMITS | TELL_ROUND_TRIPS).ok()?;
     }
     Some(())
+}
+
+#[inline(always)]
+fn is_new(operation: u32) -> bool {
+    operation == OPENED || operation == ACCEPTED
+}
+
+/// What is noted of a connection.
+#[inline(always)]
+fn partner(ops: *mut bpf_sock_ops) -> Option<*mut Partner> {
+    // SAFETY: the kernel passes a whole bpf_sock_ops, in which this pointer is one or null.
+    let socket = unsafe { (*ops).__bindgen_anon_2.sk };
+    Socket::called(socket)?.partner(connection::changes())
+}
+
+/// Whether a round-trip time is worth telling: TCP's is smoothed, each new one moves it by an
+/// eighth, so every eighth is, and the first.
+#[inline(always)]
+fn is_told(partner: *mut Partner) -> bool {
+    // SAFETY: a note, as above, of a socket that TCP has locked for this call.
+    unsafe {
+        let told = (*partner).round_trips;
+        (*partner).round_trips = told + 1;
+        told.is_multiple_of(8)
+    }
 }
 
 /// The other end's address; `None` on the loopback.

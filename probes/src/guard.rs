@@ -14,17 +14,14 @@ use std::{
 };
 
 use aya::maps::{self, MapData, MapError};
-use sha2::{Digest as _, Sha256};
 use tritium_common::{
-    guard::{
-        ALL_DEVICES, ANY, BLOCK, Binding, CHARACTER, DeviceKey, Entry, ExecKey, Label, MKNOD,
-        OWN_DEVICES, Owner, PeerKey, RAW_SOCKETS, READ, SYSCTL_WRITES, WRITE,
-    },
+    guard::{Binding, DeviceKey, Entry, ExecKey, Label, OWN_DEVICES, Owner, PeerKey},
     ids::{CgroupId, TenantId},
 };
 
 use crate::{
     addresses::Addresses,
+    admission::{Admission, read_label, tenant_id},
     denials::Denials,
     load::{GuardObject, Load},
     rule::Rule,
@@ -37,60 +34,6 @@ use crate::{
 const REMEMBERED: Duration = Duration::from_secs(600);
 /// How long after its end a control group surely counts nothing any more.
 const SETTLED: Duration = Duration::from_secs(10);
-
-/// What a container may do and what it is called. Written by [`Guard::admit`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Admission {
-    /// Container id, 64 hex digits.
-    pub container: String,
-    /// Container name without the slash.
-    pub name: String,
-    /// Image reference as the user gave it.
-    pub image: String,
-    /// Tenant name.
-    pub tenant: String,
-    /// May open raw and packet sockets: `NET_RAW` was asked for by name, or privileged.
-    pub raw_sockets: bool,
-    /// May write sysctls: privileged only.
-    pub sysctl_writes: bool,
-    /// Devices it may use besides Docker's default ones.
-    pub devices: DevicePolicy,
-}
-
-/// Which device files may be opened or made.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum DevicePolicy {
-    /// Every device: a privileged container.
-    All,
-    /// Docker's default devices and these.
-    List(Vec<Device>),
-}
-
-/// One line of a device allow-list, as `c 10:200 rwm`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Device {
-    /// Block or character device.
-    pub kind: DeviceKind,
-    /// Major number; `None` for any.
-    pub major: Option<u32>,
-    /// Minor number; `None` for any.
-    pub minor: Option<u32>,
-    /// May be read.
-    pub read: bool,
-    /// May be written.
-    pub write: bool,
-    /// May be made with mknod.
-    pub mknod: bool,
-}
-
-/// Kind of a device file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DeviceKind {
-    /// `b`
-    Block,
-    /// `c`
-    Character,
-}
 
 /// How often a rule refused a container something, since the container was admitted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -119,6 +62,8 @@ struct State {
     addresses: Addresses,
     bindings: maps::HashMap<MapData, u32, Binding>,
     peers: maps::HashMap<MapData, PeerKey, u32>,
+    /// How often one of those above has changed, for what the programs remember of them.
+    changes: maps::Array<MapData, u64>,
     devices: maps::HashMap<MapData, DeviceKey, u32>,
     exec_denied: maps::HashMap<MapData, ExecKey, u32>,
     denials: Denials,
@@ -179,6 +124,10 @@ impl Guard {
             addresses: Addresses::open(object)?,
             bindings: hash(object, "BINDINGS")?,
             peers: hash(object, "PEERS")?,
+            changes: object
+                .take("CHANGES")?
+                .try_into()
+                .map_err(|_other_kind: MapError| Load::Map("CHANGES"))?,
             devices: hash(object, "DEVICES")?,
             exec_denied: hash(object, "EXEC_DENIED")?,
             denials: Denials::open(object)?,
@@ -197,6 +146,7 @@ impl Guard {
                 drop(state.release_all(cgroup));
             }
         }
+        state.tell_change().map_err(Load::Change)?;
         Ok(Self { state: Some(Arc::new(Mutex::new(state))), wire: None })
     }
 
@@ -211,37 +161,39 @@ impl Guard {
         self.state.as_ref().map(|state| state.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// Changes who is in, or where, and tells the programs that remember how it was: also when it
+    /// fails half way.
+    fn change(
+        &self,
+        change: impl FnOnce(&mut State) -> Result<(), GuardFault>,
+    ) -> Result<(), GuardFault> {
+        let Some(mut state) = self.state() else { return Ok(()) };
+        let outcome = change(&mut state);
+        state.tell_change().map_err(GuardFault::while_("tell that something has changed"))?;
+        outcome
+    }
+
     /// Lets a container in: to be called before its first instruction, with
     /// the id of its cgroup on the v2 tree. Two map writes, and one for each own device.
     ///
     /// # Errors
     /// When the kernel refuses a write, as when 16384 containers are in.
     pub fn admit(&self, cgroup: u64, admission: &Admission) -> Result<(), GuardFault> {
-        let Some(mut state) = self.state() else { return Ok(()) };
-        let cgroup = CgroupId(cgroup);
-        let doing = || GuardFault::while_(format!("admit container {}", admission.container));
-        let mut flags = 0;
-        if admission.raw_sockets {
-            flags |= RAW_SOCKETS;
-        }
-        if admission.sysctl_writes {
-            flags |= SYSCTL_WRITES;
-        }
-        match &admission.devices {
-            DevicePolicy::All => flags |= ALL_DEVICES,
-            DevicePolicy::List(devices) => {
-                for device in devices {
-                    flags |= OWN_DEVICES;
-                    state.devices.insert(device.key(cgroup), device.access(), 0).map_err(doing())?;
-                }
+        self.change(|state| {
+            let cgroup = CgroupId(cgroup);
+            let doing = || GuardFault::while_(format!("admit container {}", admission.container));
+            for device in admission.own_devices() {
+                let (key, access) = (device.key(cgroup), device.access());
+                state.devices.insert(key, access, 0).map_err(doing())?;
             }
-        }
-        let tenant = tenant_id(&admission.tenant);
-        state.labels.insert(cgroup, admission.label(tenant), 0).map_err(doing())?;
-        // Last, for this opens the door.
-        state.containers.insert(cgroup, Entry { tenant, flags }, 0).map_err(doing())?;
-        state.gone.remove(&cgroup);
-        Ok(())
+            let tenant = tenant_id(&admission.tenant);
+            state.labels.insert(cgroup, admission.label(tenant), 0).map_err(doing())?;
+            // Last, for this opens the door.
+            let entry = Entry { tenant, flags: admission.flags() };
+            state.containers.insert(cgroup, entry, 0).map_err(doing())?;
+            state.gone.remove(&cgroup);
+            Ok(())
+        })
     }
 
     /// Forgets a container that is gone: what still runs in its cgroup is refused
@@ -250,25 +202,26 @@ impl Guard {
     /// # Errors
     /// When the kernel refuses; that it was never admitted is no error.
     pub fn dismiss(&self, cgroup: u64) -> Result<(), GuardFault> {
-        let Some(mut state) = self.state() else { return Ok(()) };
-        let cgroup = CgroupId(cgroup);
-        let doing = || GuardFault::while_(format!("dismiss cgroup {}", cgroup.0));
-        let entry = match state.containers.get(&cgroup, 0) {
-            Ok(entry) => entry,
-            Err(MapError::KeyNotFound) => return Ok(()),
-            Err(error) => return Err(doing()(error)),
-        };
-        absent_is_fine(state.containers.remove(&cgroup)).map_err(doing())?;
-        state.release_all(cgroup).map_err(doing())?;
-        if entry.flags & OWN_DEVICES != 0 {
-            let own: Vec<DeviceKey> =
-                state.devices.keys().flatten().filter(|key| key.cgroup == cgroup).collect();
-            for key in own {
-                absent_is_fine(state.devices.remove(&key)).map_err(doing())?;
+        self.change(|state| {
+            let cgroup = CgroupId(cgroup);
+            let doing = || GuardFault::while_(format!("dismiss cgroup {}", cgroup.0));
+            let entry = match state.containers.get(&cgroup, 0) {
+                Ok(entry) => entry,
+                Err(MapError::KeyNotFound) => return Ok(()),
+                Err(error) => return Err(doing()(error)),
+            };
+            absent_is_fine(state.containers.remove(&cgroup)).map_err(doing())?;
+            state.release_all(cgroup).map_err(doing())?;
+            if entry.flags & OWN_DEVICES != 0 {
+                let own: Vec<DeviceKey> =
+                    state.devices.keys().flatten().filter(|key| key.cgroup == cgroup).collect();
+                for key in own {
+                    absent_is_fine(state.devices.remove(&key)).map_err(doing())?;
+                }
             }
-        }
-        state.gone.insert(cgroup, Instant::now());
-        Ok(())
+            state.gone.insert(cgroup, Instant::now());
+            Ok(())
+        })
     }
 
     /// Puts the wire's program on the host's end of a veth, in the network namespace that the
@@ -298,27 +251,28 @@ impl Guard {
     /// # Errors
     /// When there is no such interface, or the kernel refuses a write.
     pub fn bind(&self, cgroup: u64, interface: &Interface) -> Result<(), GuardFault> {
-        let Some(mut state) = self.state() else { return Ok(()) };
-        let cgroup = CgroupId(cgroup);
-        let doing =
-            || GuardFault::while_(format!("bind {} to cgroup {}", interface.cable, cgroup.0));
-        let entry = match state.containers.get(&cgroup, 0) {
-            Err(MapError::KeyNotFound) => return Err(GuardFault::NotAdmitted(cgroup.0)),
-            got => got.map_err(doing())?,
-        };
-        let (index, binding) = wire::binding(cgroup, entry.tenant, interface)?;
-        let owner = Owner { tenant: entry.tenant, cgroup };
-        for address in &interface.addresses {
-            let address = octets(*address);
-            state.addresses.claim(address, owner).map_err(doing())?;
-            state.held.entry(cgroup).or_default().addresses.insert(address);
-        }
-        state.bindings.insert(index, binding, 0).map_err(doing())?;
-        if let Some(peer) = wire::peer(&binding) {
-            state.peers.insert(peer, index, 0).map_err(doing())?;
-        }
-        state.held.entry(cgroup).or_default().interfaces.insert(index);
-        Ok(())
+        self.change(|state| {
+            let cgroup = CgroupId(cgroup);
+            let doing =
+                || GuardFault::while_(format!("bind {} to cgroup {}", interface.cable, cgroup.0));
+            let entry = match state.containers.get(&cgroup, 0) {
+                Err(MapError::KeyNotFound) => return Err(GuardFault::NotAdmitted(cgroup.0)),
+                got => got.map_err(doing())?,
+            };
+            let (index, binding) = wire::binding(cgroup, entry.tenant, interface)?;
+            let owner = Owner { tenant: entry.tenant, cgroup };
+            for address in &interface.addresses {
+                let address = octets(*address);
+                state.addresses.claim(address, owner).map_err(doing())?;
+                state.held.entry(cgroup).or_default().addresses.insert(address);
+            }
+            state.bindings.insert(index, binding, 0).map_err(doing())?;
+            if let Some(peer) = wire::peer(&binding) {
+                state.peers.insert(peer, index, 0).map_err(doing())?;
+            }
+            state.held.entry(cgroup).or_default().interfaces.insert(index);
+            Ok(())
+        })
     }
 
     /// Takes `bind` back: nothing comes out of the interface any more. `dismiss` does this for
@@ -327,20 +281,21 @@ impl Guard {
     /// # Errors
     /// When the kernel refuses; that it is gone already is no error.
     pub fn unbind(&self, cgroup: u64, interface: &Interface) -> Result<(), GuardFault> {
-        let Some(mut state) = self.state() else { return Ok(()) };
-        let cgroup = CgroupId(cgroup);
-        let doing =
-            || GuardFault::while_(format!("unbind {} of cgroup {}", interface.cable, cgroup.0));
-        if let Ok((index, _)) = wire::binding(cgroup, TenantId(0), interface) {
-            state.unbind(index, cgroup).map_err(doing())?;
-            state.held.entry(cgroup).or_default().interfaces.remove(&index);
-        }
-        for address in &interface.addresses {
-            let address = octets(*address);
-            state.addresses.release(cgroup, &address).map_err(doing())?;
-            state.held.entry(cgroup).or_default().addresses.remove(&address);
-        }
-        Ok(())
+        self.change(|state| {
+            let cgroup = CgroupId(cgroup);
+            let doing =
+                || GuardFault::while_(format!("unbind {} of cgroup {}", interface.cable, cgroup.0));
+            if let Ok((index, _)) = wire::binding(cgroup, TenantId(0), interface) {
+                state.unbind(index, cgroup).map_err(doing())?;
+                state.held.entry(cgroup).or_default().interfaces.remove(&index);
+            }
+            for address in &interface.addresses {
+                let address = octets(*address);
+                state.addresses.release(cgroup, &address).map_err(doing())?;
+                state.held.entry(cgroup).or_default().addresses.remove(&address);
+            }
+            Ok(())
+        })
     }
 
     /// Says that an address is a container's of `tenant`, whose interface is none of ours to fence.
@@ -348,10 +303,11 @@ impl Guard {
     /// # Errors
     /// When the kernel refuses the write.
     pub fn claim_address(&self, address: IpAddr, tenant: &str) -> Result<(), GuardFault> {
-        let Some(mut state) = self.state() else { return Ok(()) };
-        let doing = GuardFault::while_(format!("claim address {address}"));
-        let owner = Owner { tenant: tenant_id(tenant), cgroup: CgroupId(0) };
-        state.addresses.claim(octets(address), owner).map_err(doing)
+        self.change(|state| {
+            let doing = GuardFault::while_(format!("claim address {address}"));
+            let owner = Owner { tenant: tenant_id(tenant), cgroup: CgroupId(0) };
+            state.addresses.claim(octets(address), owner).map_err(doing)
+        })
     }
 
     /// Takes `claim_address` back.
@@ -359,9 +315,10 @@ impl Guard {
     /// # Errors
     /// When the kernel refuses; that it was never claimed is no error.
     pub fn release_address(&self, address: IpAddr) -> Result<(), GuardFault> {
-        let Some(mut state) = self.state() else { return Ok(()) };
-        let doing = GuardFault::while_(format!("release address {address}"));
-        state.addresses.release(CgroupId(0), &octets(address)).map_err(doing)
+        self.change(|state| {
+            let doing = GuardFault::while_(format!("release address {address}"));
+            state.addresses.release(CgroupId(0), &octets(address)).map_err(doing)
+        })
     }
 
     /// Denies `tenant` the execution of one file (device and inode as `stat`
@@ -428,6 +385,12 @@ impl State {
         self.labels
             .get(&cgroup, 0)
             .map_or_else(|_unknown| ContainerLabels::nobody(), |label| read_label(&label))
+    }
+
+    /// What programs remember of the maps from before is old.
+    fn tell_change(&mut self) -> Result<(), MapError> {
+        let changes = self.changes.get(&0, 0)?;
+        self.changes.set(0, changes + 1, 0)
     }
 
     /// Finds what an earlier engine wrote.
@@ -505,34 +468,6 @@ impl State {
     }
 }
 
-impl Admission {
-    fn label(&self, tenant_id: TenantId) -> Label {
-        Label {
-            tenant_id,
-            container: cut(&self.container),
-            name: cut(&self.name),
-            image: cut(&self.image),
-            tenant: cut(&self.tenant),
-        }
-    }
-}
-
-impl Device {
-    fn key(&self, cgroup: CgroupId) -> DeviceKey {
-        let kind = match self.kind {
-            DeviceKind::Block => BLOCK,
-            DeviceKind::Character => CHARACTER,
-        };
-        let (major, minor) = (self.major.unwrap_or(ANY), self.minor.unwrap_or(ANY));
-        DeviceKey { cgroup, kind, major, minor, reserved: 0 }
-    }
-
-    fn access(&self) -> u32 {
-        let bit = |wanted: bool, bit: u32| if wanted { bit } else { 0 };
-        bit(self.read, READ) | bit(self.write, WRITE) | bit(self.mknod, MKNOD)
-    }
-}
-
 pub(crate) fn hash<K: aya::Pod, V: aya::Pod>(
     object: &mut GuardObject,
     name: &'static str,
@@ -549,63 +484,7 @@ pub(crate) fn absent_is_fine(result: Result<(), MapError>) -> Result<(), MapErro
     }
 }
 
-/// The tenant's number: see [`TenantId`].
-fn tenant_id(name: &str) -> TenantId {
-    let digest = Sha256::digest(name.as_bytes());
-    let mut first = [0; 8];
-    first.copy_from_slice(&digest[..8]);
-    TenantId(u64::from_ne_bytes(first))
-}
-
 fn exec_key(tenant: &str, device: u64, inode: u64) -> ExecKey {
     let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
     ExecKey { tenant: tenant_id(tenant), inode, device: u64::from(major) << 20 | u64::from(minor) }
-}
-
-/// As much of a text as fits, cut between characters; the rest is zeros.
-fn cut<const N: usize>(text: &str) -> [u8; N] {
-    let mut end = text.len().min(N);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    let mut bytes = [0; N];
-    bytes[..end].copy_from_slice(&text.as_bytes()[..end]);
-    bytes
-}
-
-fn read_label(label: &Label) -> ContainerLabels {
-    let text = |bytes: &[u8]| {
-        let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
-        String::from_utf8_lossy(&bytes[..end]).into_owned()
-    };
-    ContainerLabels {
-        id: text(&label.container),
-        name: text(&label.name),
-        image: text(&label.image),
-        tenant: text(&label.tenant),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_come_back_as_they_went_in_and_long_ones_are_cut_between_characters() {
-        let admission = Admission {
-            container: "ab".repeat(32),
-            name: "web".into(),
-            image: "é".repeat(100),
-            tenant: "default".into(),
-            raw_sockets: false,
-            sysctl_writes: false,
-            devices: DevicePolicy::List(Vec::new()),
-        };
-        let labels = read_label(&admission.label(tenant_id("default")));
-        assert_eq!(
-            (labels.id.as_str(), labels.name.as_str()),
-            (admission.container.as_str(), "web")
-        );
-        assert_eq!(labels.image, "é".repeat(96));
-    }
 }

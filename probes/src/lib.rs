@@ -33,13 +33,15 @@ pub mod traffic;
 pub mod wire;
 
 mod addresses;
+mod admission;
 mod btf;
 mod denials;
 mod histogram;
 mod load;
 mod ring;
 
-pub use guard::{Admission, Denial, Device, DeviceKind, DevicePolicy, Guard};
+pub use admission::{Admission, Device, DeviceKind, DevicePolicy};
+pub use guard::{Denial, Guard};
 pub use resolvers::{ResolverPorts, Resolvers};
 pub use rule::Rule;
 pub use sample::{ContainerLabels, ContainerSample, EngineSample, NetworkSample, Sample, Snapshot};

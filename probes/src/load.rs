@@ -119,13 +119,14 @@ const TRACE: [(&str, &str); 5] = [
     ("trace_enter", "sys_enter"),
 ];
 
-const GUARD_MAPS: [&str; 14] = [
+const GUARD_MAPS: [&str; 15] = [
     "CONTAINERS",
     "LABELS",
     "ADDRESSES",
     "SHARED",
     "BINDINGS",
     "PEERS",
+    "CHANGES",
     "RESOLVERS",
     "DEVICES",
     "EXEC_DENIED",
@@ -211,6 +212,9 @@ pub enum Load {
     /// A map that the object must have is missing, or is of another kind.
     #[error("the BPF object's map {0} is not as expected")]
     Map(&'static str),
+    /// What the programs remember could not be made old.
+    #[error("cannot tell the programs that something has changed")]
+    Change(#[source] aya::maps::MapError),
 }
 
 /// Where everything goes.

@@ -107,7 +107,7 @@ const RTT: Metric = Metric::new(
     "tritium.tcp.rtt",
     "s",
     Kind::Histogram,
-    "TCP's smoothed round-trip time, each time that it measured one",
+    "TCP's smoothed round-trip time, every eighth that it measured",
 );
 const NOT_COUNTED: Metric = Metric::new(
     "tritium.network.uncounted",

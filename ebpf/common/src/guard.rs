@@ -18,6 +18,8 @@ pub const ALL_DEVICES: u64 = 1 << 1;
 pub const SYSCTL_WRITES: u64 = 1 << 2;
 /// [`Entry::flags`]: has devices of its own in the device map.
 pub const OWN_DEVICES: u64 = 1 << 3;
+/// [`Entry::flags`]: its connections to other containers are not paced.
+pub const UNPACED: u64 = 1 << 4;
 
 /// Rule numbers, as they stand in [`DenialKey::rule`].
 pub mod rule {

@@ -16,6 +16,13 @@ pub const OTHER_TENANT: CgroupId = CgroupId(u64::MAX);
 /// [`PairKey::peer`] of frames that do not tell truly where they go.
 pub const UNKNOWN: CgroupId = CgroupId(u64::MAX - 1);
 
+/// Whether a [`PairKey::peer`] is a container.
+#[inline(always)]
+#[must_use]
+pub fn is_container(peer: CgroupId) -> bool {
+    peer != OUTSIDE && peer != OTHER_TENANT && peer != UNKNOWN
+}
+
 /// Who, with whom.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Pod, Zeroable)]

@@ -18,6 +18,7 @@ use tritium_common::{
 };
 
 use crate::{
+    connection,
     denial::{self, Detail},
     headers::Ethernet,
     maps::{BINDINGS, DIRECT, PEERS},
@@ -37,9 +38,6 @@ const FOR_ME: u32 = 0;
 
 /// Length of an Ethernet header.
 const ETHERNET: usize = size_of::<Ethernet>();
-const IPV4: u16 = 0x0800;
-const ARP: u16 = 0x0806;
-const IPV6: u16 = 0x86dd;
 
 const UDP: u8 = 17;
 
@@ -60,13 +58,21 @@ struct Frame<'a> {
 
 #[classifier]
 pub(crate) fn guard_wire(ctx: TcContext) -> i32 {
+    let changes = connection::changes();
     // SAFETY: the kernel passes a whole __sk_buff.
     let interface = unsafe { (*ctx.skb.skb).ifindex };
+    if let Some(neighbour) = connection::crossing(&ctx, changes, interface) {
+        return hand_over(&ctx, neighbour);
+    }
     // SAFETY: as in `tenant::entry`.
     let Some(binding) = (unsafe { BINDINGS.get(interface) }) else { return DROP };
     let mut frame =
         Frame { ctx: &ctx, binding, address: [0; 16], to: [0; 6], kind: 0, protocol: 0 };
-    let Err(rule) = frame.judge() else { return frame.shorten() };
+    let Err(rule) = frame.judge() else {
+        let neighbour = frame.neighbour();
+        connection::note_crossing(&ctx, changes, interface, neighbour);
+        return hand_over(&ctx, neighbour);
+    };
     let numbers = [u32::from(frame.kind), u32::from(frame.protocol), 0, 0];
     let peer = if rule == rule::PACKET { OTHER_TENANT } else { UNKNOWN };
     traffic::dropped(binding.cgroup, peer);
@@ -74,26 +80,36 @@ pub(crate) fn guard_wire(ctx: TcContext) -> i32 {
     DROP
 }
 
+/// Puts a frame into a neighbour's namespace; 0 is none, whose frames take the bridge.
+#[inline(always)]
+fn hand_over(ctx: &TcContext, neighbour: u32) -> i32 {
+    if neighbour == 0 {
+        return PASS;
+    }
+    // It came by another interface's address, which is only right on a bridge.
+    // SAFETY: the kernel passes a whole __sk_buff.
+    if unsafe { generated::bpf_skb_change_type(ctx.skb.skb, FOR_ME) } != 0 {
+        return PASS;
+    }
+    // SAFETY: the helper takes any index; the kernel drops the frame if it is nobody's.
+    unsafe { generated::bpf_redirect_peer(neighbour, 0) as i32 }
+}
+
 impl Frame<'_> {
-    /// Sends what is a neighbour's to the neighbour.
+    /// The interface of the one container that a frame goes to; 0 where it is for many, for the
+    /// host, or for an address that nobody has.
     #[inline(always)]
-    fn shorten(&self) -> i32 {
+    fn neighbour(&self) -> u32 {
         let network = self.binding.network;
-        if DIRECT.load() == 0 || network == 0 || (self.kind != IPV4 && self.kind != IPV6) {
-            return PASS;
+        if DIRECT.load() == 0
+            || network == 0
+            || (self.kind != Ethernet::IPV4 && self.kind != Ethernet::IPV6)
+        {
+            return 0;
         }
         let mac = self.to;
         // SAFETY: as in `tenant::entry`.
-        let Some(peer) = (unsafe { PEERS.get(PeerKey { network, mac, reserved: 0 }) }) else {
-            return PASS;
-        };
-        // It came by another interface's address, which is only right on a bridge.
-        // SAFETY: the kernel passes a whole __sk_buff.
-        if unsafe { generated::bpf_skb_change_type(self.ctx.skb.skb, FOR_ME) } != 0 {
-            return PASS;
-        }
-        // SAFETY: the helper takes any index; the kernel drops the frame if it is nobody's.
-        unsafe { generated::bpf_redirect_peer(*peer, 0) as i32 }
+        unsafe { PEERS.get(PeerKey { network, mac, reserved: 0 }) }.copied().unwrap_or(0)
     }
 
     #[inline(always)]
@@ -110,9 +126,9 @@ impl Frame<'_> {
             return Err(rule::SPOOFED_MAC);
         }
         match self.kind {
-            IPV4 => ipv4::judge(self),
-            IPV6 => ipv6::judge(self),
-            ARP => self.judge_arp(),
+            Ethernet::IPV4 => ipv4::judge(self),
+            Ethernet::IPV6 => ipv6::judge(self),
+            Ethernet::ARP => self.judge_arp(),
             _ => Err(rule::FRAME),
         }
     }

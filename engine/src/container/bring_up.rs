@@ -4,7 +4,7 @@
 //! A step that fails takes back the ones before it: `Prepared` and the
 //! supervisor by being dropped, the network and the guard by `take_down`.
 
-use super::{EndpointRecord, driver::Driver, networking, state::Event};
+use super::{EndpointRecord, driver::Driver, networking, pacing, state::Event};
 use crate::{
     error::Error,
     network::{AttachRequest, Attachment as Network, Endpoint},
@@ -281,6 +281,7 @@ pub fn admission(record: &super::Record) -> Result<Admission, Error> {
         tenant: record.tenant.to_string(),
         raw_sockets: host.wants_raw_sockets(),
         sysctl_writes: host.privileged,
+        unpaced: pacing::is_only_the_hosts(host),
         devices: if host.privileged {
             DevicePolicy::All
         } else {

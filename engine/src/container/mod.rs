@@ -26,6 +26,7 @@ mod logs;
 mod mounts;
 mod names;
 mod networking;
+mod pacing;
 pub mod ports;
 mod record;
 mod registry;

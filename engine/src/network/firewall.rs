@@ -29,7 +29,7 @@ use super::{
     Published,
     nft::{
         Base, Batch, End, Family, INTERFACE, PORT, PROTOCOL, accept, dnat, drop_it, interface,
-        ip_address, is_established, is_in, is_loopback, masquerade, meta, port, to_this_host,
+        ip_address, is_established, is_in, is_loopback, jump, masquerade, meta, port, to_this_host,
         value_of, was_dnated,
     },
 };
@@ -40,6 +40,9 @@ use std::net::IpAddr;
 
 /// The name of the set of interfaces between which nothing was forwarded.
 pub(super) const BEFORE: &str = "before";
+
+/// The chain that knows internal bridges.
+const APART: &str = "apart";
 
 /// The words of the register file that the name of an interface fills.
 const NAME: u32 = 4;
@@ -73,11 +76,16 @@ pub(super) fn ruleset(batch: &mut Batch, family: Family) {
     outward(batch, family);
 }
 
+/// One look for what comes from no bridge: this is asked of every packet.
 fn spoofed(batch: &mut Batch, family: Family) {
+    let chain = "from_bridge";
+    batch.inner_chain(chain);
+    let from_bridge = [meta(MetaKey::Iifname, 0), is_in("bridges", true)];
+    batch.rule("spoofed", from_bridge.into_iter().chain([jump(chain)]));
     // `route_localnet` on the bridges would let containers reach the host's
     // loopback by sending to 127.0.0.1 through the gateway.
     let to_loopback = is_loopback(family, End::Destination);
-    batch.rule("spoofed", from_bridge().into_iter().chain(to_loopback).chain([drop_it()]));
+    batch.rule(chain, to_loopback.into_iter().chain([drop_it()]));
     // Bridges' own addresses are the host's, which answers on any of them by
     // any interface. A tenant reaches its own only.
     let to_a_gateway = [ip_address(family, End::Destination, 0), is_in("gateways", true)];
@@ -87,7 +95,7 @@ fn spoofed(batch: &mut Batch, family: Family) {
         is_in("reachable", false),
         drop_it(),
     ];
-    batch.rule("spoofed", from_bridge().into_iter().chain(to_a_gateway).chain(of_another));
+    batch.rule(chain, to_a_gateway.into_iter().chain(of_another));
 }
 
 fn translate(batch: &mut Batch, family: Family, chain: &str) {
@@ -114,11 +122,11 @@ pub(super) fn translated(family: Family) -> [(&'static str, Vec<Expressions>); 2
 
 fn forward(batch: &mut Batch) {
     let chain = "through";
-    batch.rule(chain, within_one_bridge().into_iter().chain([accept()]));
-    for end in [MetaKey::Iifname, MetaKey::Oifname] {
-        batch.rule(chain, [meta(end, 0), is_in("internal", true), drop_it()]);
-    }
+    batch.inner_chain(APART);
+    batch.rule(chain, [jump(APART)]);
+    // Nearly every packet is such a one. It was let through here when it was new.
     batch.rule(chain, is_established().into_iter().chain([accept()]));
+    batch.rule(chain, within_one_bridge().into_iter().chain([accept()]));
     // A published port is everybody's, also other networks' and tenants'.
     batch.rule(chain, to_bridge().into_iter().chain(was_dnated()).chain([accept()]));
     batch.rule(chain, to_bridge().into_iter().chain([drop_it()]));
@@ -130,6 +138,17 @@ fn forward(batch: &mut Batch) {
         drop_it(),
     ];
     batch.rule(chain, between);
+}
+
+/// Keeps internal bridges apart, or not any more: asked of every packet, so only while there are any.
+fn keep_apart(batch: &mut Batch, there: bool) {
+    if !there {
+        return batch.flush(APART);
+    }
+    batch.rule(APART, within_one_bridge().into_iter().chain([accept()]));
+    for end in [MetaKey::Iifname, MetaKey::Oifname] {
+        batch.rule(APART, [meta(end, 0), is_in("internal", true), drop_it()]);
+    }
 }
 
 fn outward(batch: &mut Batch, family: Family) {
@@ -144,10 +163,6 @@ fn outward(batch: &mut Batch, family: Family) {
     batch.rule("outward", from_subnet.chain(to_bridge()).chain(was_dnated()).chain([masquerade()]));
     let from_localhost = is_loopback(family, End::Source).into_iter();
     batch.rule("outward", from_localhost.chain(to_bridge()).chain([masquerade()]));
-}
-
-fn from_bridge() -> [Expressions; 2] {
-    [meta(MetaKey::Iifname, 0), is_in("bridges", true)]
 }
 
 fn to_bridge() -> [Expressions; 2] {
@@ -187,6 +202,9 @@ pub(super) fn change_bridge(
         }
         if wall.internal {
             put("internal", name.clone());
+            if !others.iter().any(|other| other.internal) {
+                keep_apart(batch.family(*family), there);
+            }
         } else if wall.masquerade {
             put("masked", name.clone());
         }

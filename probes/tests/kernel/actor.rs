@@ -1,6 +1,7 @@
 //! What a process inside a container does: this test binary, run again as one act.
 
 use std::{
+    ffi::OsString,
     fs::{self, File},
     io::{self, Read as _, Write as _},
     net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
@@ -14,7 +15,10 @@ use nix::{
     sys::{
         memfd::{MFdFlags, memfd_create},
         ptrace,
-        socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket},
+        socket::{
+            AddressFamily, SockFlag, SockProtocol, SockType, getsockopt, setsockopt, socket,
+            sockopt::TcpCongestion,
+        },
         stat::lstat,
     },
     unistd,
@@ -32,7 +36,7 @@ fn act(words: &[&str]) -> String {
     match words {
         [
             "ask" | "ask-connected" | "ask-by-tcp" | "connect" | "connect-within" | "send" | "raw"
-            | "icmp" | "header" | "packet" | "listen" | "send-when-told",
+            | "icmp" | "header" | "packet" | "listen" | "send-when-told" | "talk",
             ..,
         ] => network(words),
         ["ppids" | "absent-files" | "sleeps" | "read-for-ever" | "threads", ..] => calls(words),
@@ -115,7 +119,37 @@ fn network(words: &[&str]) -> String {
             io::stdin().read_line(&mut String::new()).unwrap();
             told(socket.send(b"hello").map(drop))
         }
+        ["talk", address, control] => {
+            talk(address.parse().unwrap(), control);
+            "ended".into()
+        }
         _ => panic!("no such act: {words:?}"),
+    }
+}
+
+/// Connects with a congestion control, tells which one it became, and says and hears bytes as it
+/// is told to.
+fn talk(address: SocketAddr, control: &str) {
+    let socket =
+        socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None)
+            .unwrap();
+    if control != "default" {
+        setsockopt(&socket, TcpCongestion, &OsString::from(control)).unwrap();
+    }
+    socket.connect(&address.into()).unwrap();
+    let became = getsockopt(&socket, TcpCongestion).unwrap();
+    println!("act: {}", became.to_string_lossy().trim_end_matches('\0'));
+    let mut stream = TcpStream::from(socket);
+    for line in io::stdin().lines() {
+        let done = match line.unwrap().split_once(' ') {
+            None => stream.write_all(b"!"),
+            Some((_, millis)) => {
+                let patience = Duration::from_millis(millis.parse().unwrap());
+                stream.set_read_timeout(Some(patience)).unwrap();
+                stream.read_exact(&mut [0; 1])
+            }
+        };
+        println!("act: {}", told(done));
     }
 }
 

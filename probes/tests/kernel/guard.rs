@@ -11,15 +11,7 @@ use tritium_probes::{
     Admission, Cable, Device, DeviceKind, DevicePolicy, Interface, Probes, Rule, Running,
 };
 
-use crate::{
-    house::{Container, House, admission, outside},
-    wire::in_a_namespace,
-};
-
-fn denied(probes: &Probes, name: &str, rule: Rule) -> u64 {
-    let denials = probes.guard().denials().unwrap();
-    denials.iter().filter(|d| d.labels.name == name && d.rule == rule).map(|d| d.count).sum()
-}
+use crate::house::{Container, House, admission, denied, in_a_namespace, outside};
 
 fn has(probes: &Probes, rule: Rule) -> bool {
     probes.in_force().contains(&rule)

@@ -6,9 +6,14 @@ use std::{
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
     sync::atomic::{AtomicU32, Ordering},
+    thread,
 };
 
-use tritium_probes::{Admission, DevicePolicy, Probes, ProbesConfig, Running};
+use nix::{
+    sched::{CloneFlags, CpuSet, sched_setaffinity, unshare},
+    unistd::Pid,
+};
+use tritium_probes::{Admission, DevicePolicy, Probes, ProbesConfig, Rule, Running};
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
@@ -84,7 +89,7 @@ fn remove_tree(path: &Path) {
         if fs::remove_dir(path).is_ok() || !path.exists() {
             return;
         }
-        std::thread::yield_now();
+        thread::yield_now();
     }
 }
 
@@ -134,6 +139,12 @@ pub(crate) fn said(output: &Output) -> String {
     }
 }
 
+/// How often a rule refused a container something.
+pub(crate) fn denied(probes: &Probes, name: &str, rule: Rule) -> u64 {
+    let denials = probes.guard().denials().unwrap();
+    denials.iter().filter(|d| d.labels.name == name && d.rule == rule).map(|d| d.count).sum()
+}
+
 pub(crate) fn admission(tenant: &str, name: &str) -> Admission {
     Admission {
         container: format!("{name:0>64}"),
@@ -142,8 +153,33 @@ pub(crate) fn admission(tenant: &str, name: &str) -> Admission {
         tenant: tenant.into(),
         raw_sockets: false,
         sysctl_writes: false,
+        unpaced: false,
         devices: DevicePolicy::List(Vec::new()),
     }
+}
+
+/// In a network namespace that a script has furnished; on one CPU, so that frames arrive in the
+/// order they are sent in.
+pub(crate) fn in_a_namespace(script: &str, test: impl FnOnce() + Send) {
+    let enter = || {
+        unshare(CloneFlags::CLONE_NEWNET).unwrap();
+        let mut first = CpuSet::new();
+        first.set(0).unwrap();
+        sched_setaffinity(Pid::from_raw(0), &first).unwrap();
+        furnish(script);
+        test();
+    };
+    thread::scope(|scope| scope.spawn(enter).join()).unwrap_or_else(|panic| {
+        std::panic::resume_unwind(panic);
+    });
+}
+
+/// Runs a script in the calling thread's network namespace.
+pub(crate) fn furnish(script: &str) {
+    // No IPv6 of the kernel's own: it would send what was not asked for.
+    let script = format!("sysctl -q net.ipv6.conf.default.disable_ipv6=1\n{script}");
+    let done = Command::new("sh").args(["-ec", &script]).status().unwrap();
+    assert!(done.success());
 }
 
 fn cgroup2() -> PathBuf {

@@ -5,6 +5,7 @@
 
 mod actor;
 mod bench;
+mod connections;
 mod frames;
 mod guard;
 mod house;

@@ -1,20 +1,18 @@
 //! What may come out of a container's cable, on a bridge of the test's own.
 
 use std::{
-    collections::BTreeMap, fs::File, os::fd::OwnedFd, process::Command, sync::mpsc::channel,
-    thread, time::Instant,
+    collections::BTreeMap, fs::File, os::fd::OwnedFd, sync::mpsc::channel, thread, time::Instant,
 };
 
 use nix::{
     errno::Errno,
-    sched::{CloneFlags, CpuSet, sched_setaffinity, unshare},
-    unistd::Pid,
+    sched::{CloneFlags, unshare},
 };
 use tritium_probes::{Cable, Interface, Probes, Running};
 
 use crate::{
     frames::{End, MARK, honest, hostile},
-    house::{House, admission},
+    house::{House, admission, furnish, in_a_namespace},
     tap::Tap,
 };
 
@@ -33,30 +31,7 @@ fn interface(of: End) -> Interface {
     Interface { cable, mac: of.mac, addresses, network: None }
 }
 
-/// In a network namespace that a script has furnished; on one CPU, so that frames arrive in the
-/// order they are sent in.
-pub(crate) fn in_a_namespace(script: &str, test: impl FnOnce() + Send) {
-    let enter = || {
-        unshare(CloneFlags::CLONE_NEWNET).unwrap();
-        let mut first = CpuSet::new();
-        first.set(0).unwrap();
-        sched_setaffinity(Pid::from_raw(0), &first).unwrap();
-        furnish(script);
-        test();
-    };
-    thread::scope(|scope| scope.spawn(enter).join()).unwrap_or_else(|panic| {
-        std::panic::resume_unwind(panic);
-    });
-}
-
-fn furnish(script: &str) {
-    // No IPv6 of the kernel's own: it would send what was not asked for.
-    let script = format!("sysctl -q net.ipv6.conf.default.disable_ipv6=1\n{script}");
-    let done = Command::new("sh").args(["-ec", &script]).status().unwrap();
-    assert!(done.success());
-}
-
-/// In one with a bridge and two cables on it, `mine` to `inside` and `theirs` to `victim`.
+/// In a namespace with a bridge and two cables on it, `mine` to `inside` and `theirs` to `victim`.
 fn on_a_bridge(test: impl FnOnce() + Send) {
     // A bridge that leaves packets as they are.
     let script = "

@@ -248,17 +248,22 @@ pub(in crate::network) fn masquerade() -> Expressions {
 }
 
 pub(in crate::network) fn accept() -> Expressions {
-    verdict(ACCEPT)
+    verdict(vec![VerdictAttribute::Code(Verdict::Other(ACCEPT))])
 }
 
 pub(in crate::network) fn drop_it() -> Expressions {
-    verdict(DROP)
+    verdict(vec![VerdictAttribute::Code(Verdict::Other(DROP))])
 }
 
-fn verdict(code: u32) -> Expressions {
-    let code = VerdictAttribute::Code(Verdict::Other(code));
+/// Goes on in the chain, and then here if that has not decided.
+pub(in crate::network) fn jump(chain: &str) -> Expressions {
+    let chain = VerdictAttribute::Chain(chain.to_owned());
+    verdict(vec![VerdictAttribute::Code(Verdict::Jump), chain])
+}
+
+fn verdict(verdict: Vec<VerdictAttribute>) -> Expressions {
     Expressions::Immediate(vec![
         Immediate::DestinationRegister(Register::Verdict),
-        Immediate::Data(DataAttribute::Verdict(vec![code])),
+        Immediate::Data(DataAttribute::Verdict(verdict)),
     ])
 }

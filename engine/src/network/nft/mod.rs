@@ -243,6 +243,13 @@ impl Batch {
         self.change(Message::NewRule(RuleMessage { attributes }), append);
     }
 
+    /// No rule of the chain's any more.
+    pub(super) fn flush(&mut self, chain: &str) {
+        let attributes =
+            vec![RuleAttribute::Table(self.table.clone()), RuleAttribute::Chain(chain.into())];
+        self.change(Message::DeleteRule(RuleMessage { attributes }), 0);
+    }
+
     /// An element that the set must not have yet.
     pub(super) fn add(&mut self, set: &str, key: Vec<u8>, value: Option<Vec<u8>>) {
         let mut element = vec![SetElementAttribute::Key(DataAttribute::Value(key))];
