@@ -173,9 +173,9 @@ impl Group {
                 Err(error) if !again && error.raw_os_error() == Some(nix::libc::EINVAL) => {
                     left.push_back((setting, true));
                 }
-                Err(source) => {
+                Err(why) => {
                     let path = path.display().to_string();
-                    return Err(Refused { path, value: setting.value, source });
+                    return Err(Refused { path, value: setting.value, why });
                 }
             }
         }

@@ -9,12 +9,12 @@ use std::{collections::BTreeSet, fs, io, os::unix::fs::MetadataExt as _, path::P
 
 /// A limit that the kernel does not take.
 #[derive(Debug, thiserror::Error)]
-#[error("failed to write \"{value}\": write {path}")]
+#[error("failed to write \"{value}\": write {path}: {}", go_words(.why))]
 pub(in super::super) struct Refused {
     pub(super) path: String,
     pub(super) value: String,
-    #[source]
-    pub(super) source: io::Error,
+    /// Told above, in Go's words; so it is no source to be told again.
+    pub(super) why: io::Error,
 }
 
 /// Microseconds in Docker's period for `--cpus`.

@@ -5,6 +5,7 @@ mod basics;
 mod building;
 mod compose;
 mod create;
+mod endpoints;
 mod files;
 mod health;
 mod images;
@@ -12,6 +13,7 @@ mod life;
 mod looking;
 mod networks;
 mod operations;
+mod published;
 mod streams;
 mod traps;
 mod volumes;
@@ -63,6 +65,8 @@ const AREAS: &[&[Case]] = &[
     images::CASES,
     volumes::CASES,
     networks::CASES,
+    endpoints::CASES,
+    published::CASES,
     building::CASES,
     compose::CASES,
     traps::CASES,
