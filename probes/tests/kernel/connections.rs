@@ -65,7 +65,14 @@ fn scene(policy: &Admission, test: impl FnOnce(&Scene<'_>) + Send) {
         probes.guard().fence("mine").unwrap();
         probes.guard().bind(container.id, &interface()).unwrap();
         let scene = Scene { house: &house, probes, container, netns };
-        scene.inside(|| furnish("ip address add 10.77.0.2/24 dev inside; ip link set inside up"));
+        // It was there before the namespace's default was set.
+        scene.inside(|| {
+            furnish(
+                "sysctl -q net.ipv6.conf.inside.disable_ipv6=1
+                ip address add 10.77.0.2/24 dev inside
+                ip link set inside up",
+            );
+        });
         test(&scene);
     });
 }
