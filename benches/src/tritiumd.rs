@@ -97,31 +97,11 @@ fn name() -> String {
     format!("tb{}", std::process::id())
 }
 
-/// Removes the engine's own control groups: it leaves them to its next start.
-/// Those that still have something in them stay.
-fn remove_cgroups() {
-    let root = Path::new("/sys/fs/cgroup");
-    let hierarchies = fs::read_dir(root).into_iter().flatten().flatten().map(|it| it.path());
-    for hierarchy in hierarchies.chain([root.to_owned()]) {
-        for name in [name(), format!("{}-supervisors", name())] {
-            let group = hierarchy.join(name);
-            for child in fs::read_dir(&group).into_iter().flatten().flatten() {
-                // Files are no directories, and what is in use is busy.
-                drop(fs::remove_dir(child.path()));
-            }
-            drop(fs::remove_dir(group));
-        }
-    }
-}
-
 impl Drop for Tritiumd {
     fn drop(&mut self) {
         let pid = Pid::from_raw(self.child.id().cast_signed());
         if kill(pid, Signal::SIGTERM).is_ok() {
             drop(self.child.wait());
         }
-        remove_cgroups();
-        // The guard's programs, which stay in force without an engine. Not there where it was off.
-        drop(fs::remove_dir_all(Path::new("/sys/fs/bpf").join(name())));
     }
 }

@@ -60,11 +60,24 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     engine.tools.networks.stop();
     engine.tools.dns.stop();
     engine.tools.runtime.stop();
+    let remains = engine.tools.runtime.remains();
+    // The next engine begins when this one has taken away what both would have.
+    let lock = engine.tools.store.lock();
     // With the last handles end the tasks that serve them.
     drop(engine);
     tracker.close();
     if tokio::time::timeout(GRACE, tracker.wait()).await.is_err() {
         tracing::warn!(left = tracker.len(), "requests were still under way");
+    }
+    match remains.remove().await {
+        // Nobody is left to be guarded.
+        Ok(true) => {
+            if let Err(error) = Probes::remove(&pins(&config)) {
+                tracing::warn!(error = crate::error::chain(&error), "cannot take the guard off");
+            }
+        }
+        Ok(false) => {}
+        Err(error) => tracing::warn!(%error, "cannot remove the control groups"),
     }
     for path in [&pid_file, &config.socket] {
         match fs::remove_file(path) {
@@ -74,6 +87,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
             Ok(()) | Err(_) => {}
         }
     }
+    drop(lock);
     Ok(())
 }
 
@@ -189,6 +203,11 @@ fn supervisor(config: &Config) -> anyhow::Result<PathBuf> {
     Ok(path)
 }
 
+/// Where the guard's and the trace's programs are pinned.
+fn pins(config: &Config) -> PathBuf {
+    Path::new("/sys/fs/bpf").join(&config.cgroup)
+}
+
 /// Without them the engine runs, and says in `docker info` what is missing.
 fn start_probes(
     config: &Config,
@@ -198,7 +217,7 @@ fn start_probes(
     let started = Probes::start(&ProbesConfig {
         cgroup_root: runtime.cgroup_root(),
         cgroup: config.cgroup.clone(),
-        pin_dir: Path::new("/sys/fs/bpf").join(&config.cgroup),
+        pin_dir: pins(config),
         running,
         trace_rows: TRACE_ROWS,
     });

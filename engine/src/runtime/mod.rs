@@ -103,6 +103,32 @@ struct Inner {
     tasks: Tasks,
 }
 
+/// Control groups that nobody is in any more.
+#[derive(Debug)]
+pub struct Remains(Arc<Layout>);
+
+impl Remains {
+    /// Removes those of supervisors that were parked, and the engine's own unless there are
+    /// containers, running or ended meanwhile; whether it removed those, too.
+    ///
+    /// # Errors
+    /// When the kernel refuses, or somebody stays in them.
+    pub async fn remove(self) -> io::Result<bool> {
+        raze_parked(&self.0).await?;
+        self.0.take_down().await
+    }
+}
+
+/// Removes the directories of supervisors that are leaving.
+async fn raze_parked(layout: &Arc<Layout>) -> io::Result<()> {
+    for name in layout.names()? {
+        if name.starts_with(spawner::READY) || name.starts_with(pool::GONE) {
+            layout.parking(name).raze().await?;
+        }
+    }
+    Ok(())
+}
+
 /// Docker's exit code for what ended while nobody looked.
 const LOST: i32 = 255;
 /// The exit code of what was killed with SIGKILL.
@@ -118,15 +144,9 @@ impl Runtime {
         let RuntimeConfig { run_dir, cgroup, supervisor, ready } = config;
         let unusable = |error| Error::internal("cannot use the host's control groups", error);
         let layout = Arc::new(Layout::set_up(&cgroup).map_err(unusable)?);
-        // Of an engine that was killed: their supervisors are leaving.
-        for name in
-            layout.names().map_err(|error| Error::internal("cannot list control groups", error))?
-        {
-            if name.starts_with(spawner::READY) || name.starts_with(pool::GONE) {
-                let razed = layout.parking(name).raze().await;
-                razed.map_err(|error| Error::internal("cannot remove a control group", error))?;
-            }
-        }
+        // Of an engine that was killed.
+        let razed = raze_parked(&layout).await;
+        razed.map_err(|error| Error::internal("cannot remove a control group", error))?;
         let containers = run_dir.join("containers");
         let doing = || format!("cannot make {}", containers.display());
         fs::DirBuilder::new()
@@ -153,6 +173,12 @@ impl Runtime {
     pub fn stop(&self) {
         self.0.tasks.stopping.cancel();
         self.0.pool.close();
+    }
+
+    /// What of the room is in the kernel when it has stopped.
+    #[must_use]
+    pub fn remains(&self) -> Remains {
+        Remains(self.0.layout.clone())
     }
 
     /// How many supervisors are parked now.

@@ -53,10 +53,8 @@ impl Prepared {
         let mut prepared = Self { runtime, id, group, cgroup_id: 0, supervisor, told: false };
         prepared.name().await.map_err(failed)?;
         prepared.cgroup_id = prepared.group.make_v2().map_err(failed)?;
-        prepared.group.limit(host).map_err(|refused| {
-            let why = std::error::Error::source(&refused).map(ToString::to_string);
-            failure::limit(&format!("{refused}: {}", why.unwrap_or_default()))
-        })?;
+        let limited = prepared.group.limit(host);
+        limited.map_err(|refused| failure::limit(&refused.to_string()))?;
         Ok(prepared)
     }
 

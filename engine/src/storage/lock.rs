@@ -7,6 +7,7 @@ use std::{
     io::{Read, Seek, Write},
     os::unix::fs::OpenOptionsExt,
     path::Path,
+    sync::Arc,
     thread,
     time::{Duration, Instant},
 };
@@ -16,10 +17,10 @@ use std::{
 const AFTERLIFE: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(2);
 
-/// Held for as long as this lives, and not a moment longer: the kernel lets go
+/// Held for as long as one of these lives, and not a moment longer: the kernel lets go
 /// of it when the process dies, however it dies.
-#[derive(Debug)]
-pub(super) struct Lock(#[expect(dead_code, reason = "it is held, not looked at")] File);
+#[derive(Debug, Clone)]
+pub struct Lock(#[expect(dead_code, reason = "it is held, not looked at")] Arc<File>);
 
 impl Lock {
     /// # Errors
@@ -57,6 +58,6 @@ impl Lock {
             .and_then(|()| file.rewind())
             .and_then(|()| writeln!(file, "{}", std::process::id()));
         written.map_err(StoreError::io("write", &path))?;
-        Ok(Self(file))
+        Ok(Self(Arc::new(file)))
     }
 }

@@ -70,6 +70,7 @@ pub use changes::{ChangeKind, FileChange, changes};
 pub use draft::{Draft, Upper};
 pub use error::StoreError;
 pub use layers::{MOST as MOST_LAYERS, Pin, Staged};
+pub use lock::Lock;
 pub use recipe::{LayerArchive, RecipeWriter};
 pub use records::{Batch, Table};
 pub use rootfs::Rootfs;
@@ -86,6 +87,7 @@ pub struct Store(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     dir: PathBuf,
+    lock: Lock,
     writer: Writer,
     layers: Layers,
     trash: Trash,
@@ -112,6 +114,12 @@ impl Store {
             move || open(dir, tracker, runtime)
         });
         opened.await.map_err(|_| StoreError::Stopping)?
+    }
+
+    /// Keeps other engines out for longer than this handle lives.
+    #[must_use]
+    pub fn lock(&self) -> Lock {
+        self.0.lock.clone()
     }
 
     /// Makes changes durable, all or none. They are made even if the caller
@@ -212,9 +220,9 @@ impl Store {
 
 fn open(dir: PathBuf, tracker: TaskTracker, runtime: Handle) -> Result<Store, StoreError> {
     make_directories(&dir)?;
-    let lock = lock::Lock::take(&dir)?;
+    let lock = Lock::take(&dir)?;
     sweep::refuse_lost_records(&dir)?;
-    let writer = Writer::open(&dir, lock)?;
+    let writer = Writer::open(&dir, lock.clone())?;
     let trash = Trash::open(dir.join("trash"))?;
     let rows = |table| writer.read(table).blocking_recv().map_err(|_| StoreError::Stopping)?;
     let layers = Layers::default();
@@ -228,7 +236,8 @@ fn open(dir: PathBuf, tracker: TaskTracker, runtime: Handle) -> Result<Store, St
     let forget = lost.into_iter().fold(Batch::default(), |b, key| b.remove(Table::Layers, key));
     writer.commit(forget).blocking_recv().map_err(|_| StoreError::Stopping)??;
     let (containers, mounted, next) = (Mutex::default(), Mutex::default(), AtomicU64::new(0));
-    let inner = Inner { dir, writer, layers, trash, containers, mounted, tracker, runtime, next };
+    let inner =
+        Inner { dir, lock, writer, layers, trash, containers, mounted, tracker, runtime, next };
     Ok(Store(Arc::new(inner)))
 }
 

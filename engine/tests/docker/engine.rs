@@ -321,13 +321,8 @@ impl Drop for Engine {
         // An error: it has died, and its status says how.
         nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).ok();
         let ended = self.daemon.wait();
-        let pins = Path::new("/sys/fs/bpf").join(&self.name);
-        drop(fs::remove_dir_all(pins));
-        let mut left: Vec<PathBuf> = Vec::new();
-        for directory in cgroup_directories(&self.name) {
-            wait_for("parked supervisors to leave", || remove_tree(&directory));
-            left.extend(directory.exists().then_some(directory));
-        }
+        let mut left = cgroup_directories(&self.name);
+        left.extend(Some(Path::new("/sys/fs/bpf").join(&self.name)).filter(|pins| pins.exists()));
         if !std::thread::panicking() {
             assert!(ended.unwrap().success(), "the engine did not stop well:\n{log}");
             assert_eq!(traces, [""; 0], "left behind:\n{log}");
@@ -335,15 +330,4 @@ impl Drop for Engine {
         }
         drop(fs::remove_dir_all(&self.dir));
     }
-}
-
-/// Removes an empty control group and the empty ones in it.
-fn remove_tree(directory: &Path) -> bool {
-    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
-        if entry.path().is_dir() {
-            drop(fs::remove_dir(entry.path()));
-        }
-    }
-    drop(fs::remove_dir(directory));
-    !directory.exists()
 }

@@ -121,7 +121,7 @@ fn real_time_is_had_of_what_the_operator_has_given_the_engine() {
         return;
     }
     let said = engine.fails(125, &run);
-    assert!(said.contains("cpu.rt_runtime_us: invalid argument"), "{said}");
+    assert!(said.contains("cpu.rt_runtime_us: invalid argument\n"), "{said}");
     fs::write(all.join(&engine.name).join("cpu.rt_runtime_us"), "4000").unwrap();
     assert_eq!(engine.ok(&run), "2000");
 }

@@ -239,7 +239,7 @@ impl Group {
         let v2 = self.v2_dir();
         if !try_remove(&v2)? {
             self.kill()?;
-            wait(|| Ok(try_remove(&v2)?.then_some(()))).await?;
+            wait_to_remove(&v2).await?;
         }
         if self.try_remove_v1()? {
             return Ok(None);
@@ -306,6 +306,11 @@ fn stragglers(dir: &Path) -> io::Result<Vec<rustix::process::Pid>> {
 fn is_gone(error: &io::Error) -> bool {
     // ENODEV: the directory went while its file was open.
     error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(nix::libc::ENODEV)
+}
+
+/// Removes a directory, and those in it, as soon as nobody is in them.
+pub(super) async fn wait_to_remove(dir: &Path) -> io::Result<()> {
+    wait(|| Ok(try_remove(dir)?.then_some(()))).await
 }
 
 /// Asks again and again, at first every millisecond.

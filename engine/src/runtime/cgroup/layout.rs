@@ -122,6 +122,19 @@ impl Layout {
         name.into()
     }
 
+    /// Removes the engine's own directories, unless somebody's are in them; whether it did.
+    pub(in super::super) async fn take_down(&self) -> io::Result<bool> {
+        if !self.names()?.is_empty() {
+            return Ok(false);
+        }
+        let v1 = self.v1.iter().map(|hierarchy| hierarchy.dir.clone());
+        // Without containers, the supervisors that are in theirs are leaving.
+        for dir in v1.chain([self.supervisors(), self.v2.clone()]) {
+            super::group::wait_to_remove(&dir).await?;
+        }
+        Ok(true)
+    }
+
     /// Every directory of the engine in any hierarchy, by name.
     pub(in super::super) fn names(&self) -> io::Result<Vec<String>> {
         let mut names = Vec::new();
