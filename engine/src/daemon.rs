@@ -11,7 +11,7 @@ use crate::{
     ids::{self, TenantName},
     image::{Images, Limits},
     network::{NetworkConfig, Networks, dns::Dns},
-    runtime::{Runtime, RuntimeConfig},
+    runtime::{self, Runtime, RuntimeConfig},
     service::{self, About, Engine, Tenants},
     storage::{Store, Volumes, atomic},
 };
@@ -25,7 +25,7 @@ use std::{
 };
 use tokio::{
     net::{TcpListener, UnixListener},
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tritium_probes::{Probes, ProbesConfig, export::Exporter};
@@ -38,15 +38,54 @@ const TRACE_ROWS: u32 = 4096;
 /// Serves until SIGTERM or SIGINT.
 ///
 /// # Errors
-/// Something that the engine cannot do without is missing.
+/// Something that the engine cannot do without is missing; nothing is left behind then, either.
 pub async fn run(config: Config) -> anyhow::Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
+    let told = [signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?];
     let tracker = TaskTracker::new();
+    let store = Store::open(&config.state_dir, tracker.clone()).await.with_context(|| {
+        format!("cannot open the state directory {}", config.state_dir.display())
+    })?;
+    // The next engine begins when this one has taken away what both would have.
+    let lock = store.lock();
+    let outcome = operate(&config, store, &tracker, told).await;
+    tracker.close();
+    if tokio::time::timeout(GRACE, tracker.wait()).await.is_err() {
+        tracing::warn!(left = tracker.len(), "requests were still under way");
+    }
+    leave(&config).await;
+    drop(lock);
+    outcome
+}
+
+/// The rooms, from their opening to their end: with the handles that are dropped here end the
+/// tasks that serve them.
+async fn operate(
+    config: &Config,
+    store: Store,
+    tracker: &TaskTracker,
+    told: [Signal; 2],
+) -> anyhow::Result<()> {
     let stopping = CancellationToken::new();
-    let engine = build(&config, &tracker, &stopping).await?;
-    serve(&config, &engine, &tracker, &stopping)?;
-    export(&config, &engine, &tracker, &stopping).await?;
+    let _stop = stopping.clone().drop_guard();
+    let engine = build(config, store, tracker, &stopping).await?;
+    let outcome = attend(config, &engine, tracker, &stopping, told).await;
+    stopping.cancel();
+    engine.tools.networks.stop();
+    engine.tools.dns.stop();
+    engine.tools.runtime.stop();
+    outcome
+}
+
+/// Serves everybody until told to stop.
+async fn attend(
+    config: &Config,
+    engine: &Engine,
+    tracker: &TaskTracker,
+    stopping: &CancellationToken,
+    [mut terminate, mut interrupt]: [Signal; 2],
+) -> anyhow::Result<()> {
+    serve(config, engine, tracker, stopping)?;
+    export(config, engine, tracker, stopping).await?;
     let pid_file = config.run_dir.join("tritiumd.pid");
     atomic::write(&pid_file, format!("{}\n", std::process::id()).as_bytes(), 0o644)
         .context("cannot write the pid file")?;
@@ -56,29 +95,6 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         _ = interrupt.recv() => {}
     }
     tracing::info!("stopping; containers go on");
-    stopping.cancel();
-    engine.tools.networks.stop();
-    engine.tools.dns.stop();
-    engine.tools.runtime.stop();
-    let remains = engine.tools.runtime.remains();
-    // The next engine begins when this one has taken away what both would have.
-    let lock = engine.tools.store.lock();
-    // With the last handles end the tasks that serve them.
-    drop(engine);
-    tracker.close();
-    if tokio::time::timeout(GRACE, tracker.wait()).await.is_err() {
-        tracing::warn!(left = tracker.len(), "requests were still under way");
-    }
-    match remains.remove().await {
-        // Nobody is left to be guarded.
-        Ok(true) => {
-            if let Err(error) = Probes::remove(&pins(&config)) {
-                tracing::warn!(error = crate::error::chain(&error), "cannot take the guard off");
-            }
-        }
-        Ok(false) => {}
-        Err(error) => tracing::warn!(%error, "cannot remove the control groups"),
-    }
     for path in [&pid_file, &config.socket] {
         match fs::remove_file(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -87,8 +103,21 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
             Ok(()) | Err(_) => {}
         }
     }
-    drop(lock);
     Ok(())
+}
+
+/// Takes away what no container needs.
+async fn leave(config: &Config) {
+    match runtime::leave(&config.cgroup).await {
+        Ok(false) => {}
+        // Nobody is left to be guarded.
+        Ok(true) => {
+            if let Err(error) = Probes::remove(&pins(config)) {
+                tracing::warn!(error = crate::error::chain(&error), "cannot take the guard off");
+            }
+        }
+        Err(error) => tracing::warn!(%error, "cannot remove the control groups"),
+    }
 }
 
 /// What one layer may hold.
@@ -99,12 +128,10 @@ fn limits(config: &Config) -> Limits {
 /// The rooms, from the ground up.
 async fn build(
     config: &Config,
+    store: Store,
     tracker: &TaskTracker,
     stopping: &CancellationToken,
 ) -> anyhow::Result<Engine> {
-    let store = Store::open(&config.state_dir, tracker.clone()).await.with_context(|| {
-        format!("cannot open the state directory {}", config.state_dir.display())
-    })?;
     make_private(&config.run_dir)?;
     let runtime = Runtime::start(
         RuntimeConfig {

@@ -103,20 +103,16 @@ struct Inner {
     tasks: Tasks,
 }
 
-/// Control groups that nobody is in any more.
-#[derive(Debug)]
-pub struct Remains(Arc<Layout>);
-
-impl Remains {
-    /// Removes those of supervisors that were parked, and the engine's own unless there are
-    /// containers, running or ended meanwhile; whether it removed those, too.
-    ///
-    /// # Errors
-    /// When the kernel refuses, or somebody stays in them.
-    pub async fn remove(self) -> io::Result<bool> {
-        raze_parked(&self.0).await?;
-        self.0.take_down().await
-    }
+/// Removes what a room that has ended left in the control groups of that name: those of
+/// supervisors that were parked, and the engine's own unless there are containers, running or
+/// ended meanwhile; whether it removed those, too.
+///
+/// # Errors
+/// When the kernel refuses, or somebody stays in them.
+pub async fn leave(cgroup: &str) -> io::Result<bool> {
+    let layout = Arc::new(Layout::find(cgroup).map_err(io::Error::other)?);
+    raze_parked(&layout).await?;
+    layout.take_down().await
 }
 
 /// Removes the directories of supervisors that are leaving.
@@ -173,12 +169,6 @@ impl Runtime {
     pub fn stop(&self) {
         self.0.tasks.stopping.cancel();
         self.0.pool.close();
-    }
-
-    /// What of the room is in the kernel when it has stopped.
-    #[must_use]
-    pub fn remains(&self) -> Remains {
-        Remains(self.0.layout.clone())
     }
 
     /// How many supervisors are parked now.

@@ -147,3 +147,10 @@ fn two_engines_cannot_share_a_state_directory() {
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(text.contains(&engine.pid().to_string()), "{text}");
 }
+
+#[test]
+fn an_engine_that_cannot_serve_says_why_and_leaves_nothing() {
+    // Nobody has this address (RFC 5737).
+    let said = Engine::that_fails(&["--metrics", "192.0.2.1:9323"]);
+    assert!(said.contains("cannot listen on 192.0.2.1:9323"), "{said}");
+}

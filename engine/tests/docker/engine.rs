@@ -59,6 +59,16 @@ fn docker_cli() -> PathBuf {
     std::env::var_os("TRITIUM_DOCKER").map_or_else(|| "docker".into(), PathBuf::from)
 }
 
+/// A directory and a name that no other engine has.
+fn place() -> (PathBuf, String) {
+    let name = format!("tt{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+    // Where overlayfs may stand on: not on a tmpfs of little memory.
+    let base = std::env::var_os("TRITIUM_TEST_DIR").map_or_else(std::env::temp_dir, PathBuf::from);
+    let dir = base.join(&name);
+    fs::create_dir_all(&dir).unwrap();
+    (dir, name)
+}
+
 fn start(dir: &Path, name: &str, options: &[String]) -> Child {
     let log = fs::File::options().append(true).create(true).open(dir.join("log")).unwrap();
     Command::new("unshare")
@@ -100,17 +110,25 @@ impl Engine {
 
     /// Without any image.
     pub(crate) fn bare(options: &[&str]) -> Self {
-        let name = format!("tt{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        // Where overlayfs may stand on: not on a tmpfs of little memory.
-        let base =
-            std::env::var_os("TRITIUM_TEST_DIR").map_or_else(std::env::temp_dir, PathBuf::from);
-        let dir = base.join(&name);
-        fs::create_dir_all(&dir).unwrap();
+        let (dir, name) = place();
         let options: Vec<String> = options.iter().map(|option| (*option).to_owned()).collect();
         let daemon = start(&dir, &name, &options);
         let engine = Self { dir, name, options, daemon };
         engine.wait_until_it_answers();
         engine
+    }
+
+    /// One that ends by itself: what it said. Nothing of it may be left, either.
+    pub(crate) fn that_fails(options: &[&str]) -> String {
+        let (dir, name) = place();
+        let options: Vec<String> = options.iter().map(|option| (*option).to_owned()).collect();
+        let ended = start(&dir, &name, &options).wait().unwrap();
+        let log = fs::read_to_string(dir.join("log")).unwrap();
+        assert!(!ended.success(), "{log}");
+        let left = left_in_the_kernel(&name);
+        assert!(left.is_empty(), "left behind: {left:?}\n{log}");
+        drop(fs::remove_dir_all(&dir));
+        log
     }
 
     /// Not only takes connections: the socket of an engine that was killed
@@ -271,6 +289,13 @@ impl Engine {
     }
 }
 
+/// Control groups and pins of an engine that has ended.
+fn left_in_the_kernel(name: &str) -> Vec<PathBuf> {
+    let mut left = cgroup_directories(name);
+    left.extend(Some(Path::new("/sys/fs/bpf").join(name)).filter(|pins| pins.exists()));
+    left
+}
+
 /// The engine's own directory in each hierarchy.
 fn cgroup_directories(name: &str) -> Vec<PathBuf> {
     let supervisors = format!("{name}-supervisors");
@@ -321,8 +346,7 @@ impl Drop for Engine {
         // An error: it has died, and its status says how.
         nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).ok();
         let ended = self.daemon.wait();
-        let mut left = cgroup_directories(&self.name);
-        left.extend(Some(Path::new("/sys/fs/bpf").join(&self.name)).filter(|pins| pins.exists()));
+        let left = left_in_the_kernel(&self.name);
         if !std::thread::panicking() {
             assert!(ended.unwrap().success(), "the engine did not stop well:\n{log}");
             assert_eq!(traces, [""; 0], "left behind:\n{log}");

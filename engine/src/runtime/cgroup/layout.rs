@@ -43,10 +43,15 @@ pub(in super::super) enum Unusable {
 }
 
 impl Layout {
-    /// Looks where they are mounted, and makes the engine's directories.
-    pub(in super::super) fn set_up(name: &str) -> Result<Self, Unusable> {
+    /// Looks where they are mounted.
+    pub(in super::super) fn find(name: &str) -> Result<Self, Unusable> {
         let mounts = fs::read_to_string("/proc/self/mountinfo").map_err(Unusable::Mounts)?;
-        let layout = Self::parse(&mounts, name).ok_or(Unusable::NoVersion2)?;
+        Self::parse(&mounts, name).ok_or(Unusable::NoVersion2)
+    }
+
+    /// The same, and makes the engine's directories.
+    pub(in super::super) fn set_up(name: &str) -> Result<Self, Unusable> {
+        let layout = Self::find(name)?;
         for hierarchy in &layout.v1 {
             let failed = |source| Unusable::SetUp { path: hierarchy.dir.clone(), source };
             make(&hierarchy.dir).map_err(failed)?;
@@ -139,7 +144,11 @@ impl Layout {
     pub(in super::super) fn names(&self) -> io::Result<Vec<String>> {
         let mut names = Vec::new();
         for dir in self.v1.iter().map(|hierarchy| &hierarchy.dir).chain([&self.v2]) {
-            for entry in fs::read_dir(dir)? {
+            let entries = match fs::read_dir(dir) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                entries => entries?,
+            };
+            for entry in entries {
                 let entry = entry?;
                 let Ok(name) = entry.file_name().into_string() else { continue };
                 if entry.file_type()?.is_dir() && !names.contains(&name) {
